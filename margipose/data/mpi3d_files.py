@@ -1,0 +1,353 @@
+"""The files of MPI-INF-3DHP, read and written, and what its preparation computes.
+
+The prepared layout, `<root>/<split>/S<subject>/Seq<sequence>/`:
+
+    camera.calibration                                intrinsics, at the size of the original video
+    metadata.h5                                       joints, universal scale, frames worth using
+    annot.mat | annot_data.mat                        the official labels (train and val | test)
+    imageSequence/video_<camera>/img_%06d.jpg         number = frame index + 1
+    {foreground,up_body,low_body}_mask/video_<camera>/img_%06d.png
+
+Joints are those of `margipose.skeleton.MPI3D` (train, val) or `CANONICAL` (test), in millimetres of
+camera space: x right, y down, z forward. Every writer replaces its file whole: a file that exists is
+complete. The calibration is `margipose.data.mpi3d_calibration`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from margipose.data.atomic import replacing
+from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags
+from margipose.skeleton import CANONICAL, MPI3D
+
+__all__ = [
+    "MASKS",
+    "Metadata",
+    "TestAnnotations",
+    "TrainAnnotations",
+    "image_path",
+    "list_sequences",
+    "mask_flags",
+    "mask_path",
+    "read_joints",
+    "read_metadata",
+    "read_test_annotations",
+    "read_train_annotations",
+    "sequence_dir",
+    "sequence_number",
+    "write_metadata",
+    "write_test_annotations",
+    "write_train_annotations",
+]
+
+FloatArray = NDArray[np.floating]
+MaskKind = Literal["foreground", "up_body", "low_body"]
+
+MASKS: tuple[MaskKind, ...] = ("foreground", "up_body", "low_body")
+
+# --- Paths -------------------------------------------------------------------------
+
+
+def sequence_dir(root: Path, split: str, subject: int, sequence: int) -> Path:
+    """Folder of a sequence in the prepared layout."""
+    return Path(root) / split / f"S{subject}" / f"Seq{sequence}"
+
+
+def sequence_number(directory: Path) -> tuple[int, int]:
+    """(subject, sequence) of a folder `.../S<subject>/Seq<sequence>`.
+
+    Raises:
+        ValueError: if the folder is not named so.
+    """
+    found = re.search(r"(?:^|/)S(\d+)/Seq(\d+)$", Path(directory).as_posix())
+    if found is None:
+        raise ValueError(f"{directory}: expected a folder named S<subject>/Seq<sequence>")
+    return int(found[1]), int(found[2])
+
+
+def list_sequences(root: Path, split: str) -> list[Path]:
+    """Folders of the split's sequences that have a metadata.h5, in order of their numbers.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [p.parent for p in (Path(root) / split).glob("S*/Seq*/metadata.h5")]
+    if not found:
+        raise ValueError(f"{Path(root) / split}: expected sequences S<subject>/Seq<sequence>/metadata.h5")
+    return sorted(found, key=sequence_number)
+
+
+def image_path(directory: Path, camera: int, frame: int) -> Path:
+    """Image of a sequence's 0-based frame."""
+    return Path(directory) / "imageSequence" / f"video_{camera}" / f"img_{frame + 1:06d}.jpg"
+
+
+def mask_path(directory: Path, kind: MaskKind, camera: int, frame: int) -> Path:
+    """Mask (8 bit, 0 or 255) that belongs to `image_path(directory, camera, frame)`."""
+    return Path(directory) / f"{kind}_mask" / f"video_{camera}" / f"img_{frame + 1:06d}.png"
+
+
+# --- metadata.h5 ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A sequence's `metadata.h5`.
+
+    Attributes:
+        joints_cam_mm: cameras x frames x joints x 3, each camera's own space; the first index is the
+            camera's number. Each person's own size.
+        scale: the person's size relative to the universal skeleton: dividing by it gives universal
+            scale.
+        interesting_frames: 0-based indices of the frames worth using, ascending, by camera.
+        masks: which masks are good enough, where the file says so; see `mask_flags`.
+    """
+
+    joints_cam_mm: FloatArray
+    scale: float
+    interesting_frames: Mapping[int, NDArray[np.integer]]
+    masks: MaskFlags | None = None
+
+
+@contextlib.contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: expected an HDF5 file ({error})") from error
+    with file:
+        yield file
+
+
+def _dataset(file: h5py.File, key: str, expected: str, ndim: int | None = None) -> h5py.Dataset:
+    found = file.get(key)
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{file.filename}: key {key!r} is missing; expected {expected}")
+    if ndim is not None and found.ndim != ndim:
+        raise ValueError(f"{file.filename}: key {key!r}: expected {expected}, got shape {found.shape}")
+    return found
+
+
+_JOINTS = "cameras x frames x joints x 3 numbers"
+
+
+def _joints_dataset(file: h5py.File) -> h5py.Dataset:
+    found = _dataset(file, "joints3d", _JOINTS, 4)
+    if found.shape[-1] != 3:
+        raise ValueError(f"{file.filename}: key 'joints3d': expected {_JOINTS}, got shape {found.shape}")
+    return found
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a whole `metadata.h5`.
+
+    Raises:
+        ValueError: naming the file and key, if something is missing or of the wrong shape, or if an
+            interesting frame or its camera has no joints.
+    """
+    with _open_hdf5(path) as file:
+        joints = _joints_dataset(file)
+        scale = np.ravel(_dataset(file, "scale", "one number"))
+        if scale.size != 1 or not scale[0] > 0:
+            raise ValueError(f"{path}: key 'scale': expected one positive number, got {scale}")
+        frames = {}
+        group = file.get("interesting_frames")
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{path}: key 'interesting_frames' is missing; expected camera<c> in it")
+        for name in group:
+            key = f"interesting_frames/{name}"
+            camera = name.removeprefix("camera")
+            indices = np.ravel(_dataset(file, key, "0-based frame indices"))
+            if not camera.isdigit() or int(camera) >= joints.shape[0]:
+                raise ValueError(f"{path}: key {key!r}: joints3d has cameras 0 to {joints.shape[0] - 1} only")
+            if indices.size and not (indices.min() >= 0 and indices.max() < joints.shape[1]):
+                raise ValueError(f"{path}: key {key!r}: expected indices below {joints.shape[1]} frames")
+            frames[int(camera)] = indices.astype(np.int64)
+        masks = None
+        if "usable_masks" in file.attrs:
+            names = set(str(file.attrs["usable_masks"]).split())
+            masks = MaskFlags(**{name: name in names for name in MaskFlags.__dataclass_fields__})
+        return Metadata(joints[()], float(scale[0]), dict(sorted(frames.items())), masks)
+
+
+def read_joints(path: Path, camera: int, frames: Sequence[int] | NDArray[np.integer]) -> FloatArray:
+    """Joints of some frames of one camera, frames x joints x 3 (mm), without reading the other cameras."""
+    with _open_hdf5(path) as file:
+        joints = _joints_dataset(file)
+        if not 0 <= camera < joints.shape[0]:
+            raise ValueError(f"{path}: key 'joints3d': expected camera {camera}, got shape {joints.shape}")
+        return joints[camera][np.asarray(frames, np.int64)]
+
+
+def write_metadata(path: Path, metadata: Metadata) -> None:
+    """Write a `metadata.h5`; `read_metadata` gives the same back."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file["joints3d"] = np.asarray(metadata.joints_cam_mm, np.float64)
+        file["scale"] = np.array([metadata.scale], np.float64)
+        group = file.create_group("interesting_frames")
+        for camera, frames in metadata.interesting_frames.items():
+            group[f"camera{camera}"] = np.asarray(frames, np.int64)
+        if metadata.masks is not None:
+            names = (n for n in MaskFlags.__dataclass_fields__ if getattr(metadata.masks, n))
+            file.attrs["usable_masks"] = " ".join(names)
+
+
+def mask_flags(directory: Path, metadata: Metadata | None = None) -> MaskFlags:
+    """Which masks of a sequence may be used: what its metadata says, else what was published.
+
+    Unknown sequences have none.
+    """
+    if metadata is not None and metadata.masks is not None:
+        return metadata.masks
+    facts = SEQUENCES.get(sequence_number(directory))
+    return facts.masks if facts else MaskFlags()
+
+
+# --- annot.mat and annot_data.mat -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainAnnotations:
+    """The official labels of a training video (`annot.mat`).
+
+    Attributes:
+        cameras: C camera numbers.
+        frames: N frame numbers, as in the file.
+        joints_px: C x N x 28 x 2, pixels of the original video.
+        joints_cam_mm, univ_joints_cam_mm: C x N x 28 x 3; the person's own size, and universal scale.
+    """
+
+    cameras: NDArray[np.integer]
+    frames: NDArray[np.integer]
+    joints_px: FloatArray
+    joints_cam_mm: FloatArray
+    univ_joints_cam_mm: FloatArray
+
+
+_POSE_KEYS = {
+    "joints_px": ("annot2", 2),
+    "joints_cam_mm": ("annot3", 3),
+    "univ_joints_cam_mm": ("univ_annot3", 3),
+}
+
+
+def read_train_annotations(path: Path) -> TrainAnnotations:
+    """Read an `annot.mat` (MATLAB 5).
+
+    Raises:
+        ValueError: naming the file and key, if something is missing or of the wrong shape.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        mat = scipy.io.loadmat(path)
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"{path}: expected a MATLAB 5 file ({error})") from error
+    wanted = ("cameras", "frames", *(key for key, _ in _POSE_KEYS.values()))
+    if missing := [key for key in wanted if key not in mat]:
+        raise ValueError(f"{path}: key {missing[0]!r} is missing; expected {', '.join(wanted)}")
+    cameras, frames = np.ravel(mat["cameras"]), np.ravel(mat["frames"])
+    arrays = {}
+    for name, (key, dims) in _POSE_KEYS.items():
+        cells = list(np.ravel(mat[key]))
+        shape = (len(frames), len(MPI3D) * dims)
+        if len(cells) != len(cameras) or any(np.shape(c) != shape for c in cells):
+            raise ValueError(
+                f"{path}: key {key!r}: expected {len(cameras)} cells of {shape[0]} x {shape[1]}, "
+                f"got {[np.shape(c) for c in cells]}"
+            )
+        arrays[name] = np.stack(cells).reshape(len(cells), len(frames), len(MPI3D), dims)
+    return TrainAnnotations(cameras, frames, **arrays)
+
+
+def write_train_annotations(path: Path, annotations: TrainAnnotations) -> None:
+    """Write an `annot.mat` (MATLAB 5); `read_train_annotations` gives the same back."""
+    mat = {
+        "cameras": np.asarray(annotations.cameras).reshape(1, -1),
+        "frames": np.asarray(annotations.frames).reshape(-1, 1),
+    }
+    for name, (key, _) in _POSE_KEYS.items():
+        values = np.asarray(getattr(annotations, name))
+        mat[key] = np.empty((len(values), 1), object)
+        for i, value in enumerate(values):
+            mat[key][i, 0] = value.reshape(len(value), -1)
+    with replacing(path) as temporary:
+        scipy.io.savemat(temporary, mat, do_compression=True)
+
+
+@dataclass(frozen=True)
+class TestAnnotations:
+    """The official labels of a test video (`annot_data.mat`).
+
+    Attributes:
+        valid_frame: N booleans.
+        activity: N numbers, see `margipose.data.mpi3d_sequences.ACTIVITIES`.
+        joints_px: N x 17 x 2, pixels of the original video.
+        joints_cam_mm, univ_joints_cam_mm: N x 17 x 3; the person's own size, and universal scale. These
+            three may be absent from files that have been cut down.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    valid_frame: NDArray[np.bool_]
+    activity: NDArray[np.integer]
+    joints_px: FloatArray | None = None
+    joints_cam_mm: FloatArray | None = None
+    univ_joints_cam_mm: FloatArray | None = None
+
+
+def read_test_annotations(path: Path) -> TestAnnotations:
+    """Read an `annot_data.mat` (MATLAB 7.3).
+
+    Raises:
+        ValueError: naming the file and key, if something is missing or of the wrong shape.
+    """
+    with _open_hdf5(path) as file:
+        valid = np.ravel(_dataset(file, "valid_frame", "frames x 1 numbers")) != 0
+        activity = np.ravel(_dataset(file, "activity_annotation", "frames x 1 numbers"))
+        if len(activity) != len(valid):
+            raise ValueError(
+                f"{path}: key 'activity_annotation': expected {len(valid)} frames, got {len(activity)}"
+            )
+        arrays = {}
+        for name, (key, dims) in _POSE_KEYS.items():
+            if key in file:
+                # MATLAB's 2|3 x joints x 1 x frames; HDF5 shows it with its axes reversed.
+                shape = (len(valid), 1, len(CANONICAL), dims)
+                found = _dataset(file, key, f"shape {shape}")
+                if found.shape != shape:
+                    raise ValueError(f"{path}: key {key!r}: expected shape {shape}, got {found.shape}")
+                arrays[name] = found[:, 0]
+    return TestAnnotations(valid, activity.astype(np.int64), **arrays)
+
+
+def write_test_annotations(path: Path, annotations: TestAnnotations) -> None:
+    """Write an `annot_data.mat` (MATLAB 7.3); `read_test_annotations` gives the same back."""
+    arrays = {
+        "valid_frame": np.asarray(annotations.valid_frame)[:, None],
+        "activity_annotation": np.asarray(annotations.activity)[:, None],
+    }
+    for name, (key, _) in _POSE_KEYS.items():
+        if (values := getattr(annotations, name)) is not None:
+            arrays[key] = np.asarray(values)[:, None]
+    header = b"MATLAB 7.3 MAT-file, Platform: any, HDF5 schema 1.00".ljust(124) + b"\x00\x02IM"
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=512) as file:
+            for key, values in arrays.items():
+                file[key] = values.astype(np.float64)
+                file[key].attrs["MATLAB_class"] = np.bytes_("double")
+        with temporary.open("r+b") as file:  # MATLAB looks for its own header in HDF5's user block
+            file.write(header)

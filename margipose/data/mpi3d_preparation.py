@@ -1,0 +1,125 @@
+"""What preparing MPI-INF-3DHP computes: universal scale, frames worth keeping, clean masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margipose.data.mpi3d_files import MASKS, MaskKind
+from margipose.skeleton import Skeleton
+
+__all__ = ["interesting_frame_indices", "is_flash", "split_mask_frame", "univ_scale_factor"]
+
+FloatArray = NDArray[np.floating]
+
+
+def univ_scale_factor(
+    joints_cam_mm: FloatArray, univ_joints_cam_mm: FloatArray, skeleton: Skeleton, tolerance: float = 1e-6
+) -> float:
+    """The size of a person relative to their universal skeleton.
+
+    Args:
+        joints_cam_mm, univ_joints_cam_mm: ... x J x 3, the same poses.
+        tolerance: largest allowed RMS deviation from one common scale, relative to the RMS size of
+            the skeletons.
+
+    Returns:
+        Median of the ratios of root-relative coordinates. The root, knees and ankles are left out:
+        the published labels of TS6 were revised there.
+
+    Raises:
+        ValueError: if the shapes differ, or the poses are not scaled copies of each other.
+    """
+    own, univ = np.asarray(joints_cam_mm, np.float64), np.asarray(univ_joints_cam_mm, np.float64)
+    if own.shape != univ.shape or own.shape[-2:] != (len(skeleton), 3):
+        raise ValueError(
+            f"univ_scale_factor: expected two arrays ... x {len(skeleton)} x 3, "
+            f"got {own.shape} and {univ.shape}"
+        )
+    left_out = (skeleton.root, "left_knee", "right_knee", "left_ankle", "right_ankle")
+    kept = skeleton.indices(j for j in skeleton.joints if j not in left_out)
+    root = skeleton.index(skeleton.root)
+    own, univ = (a[..., kept, :] - a[..., [root], :] for a in (own, univ))
+    usable = univ != 0
+    if not usable.any():
+        raise ValueError("univ_scale_factor: expected at least one pose whose joints differ from the root")
+    scale = float(np.median(own[usable] / univ[usable]))
+    deviation = np.sqrt(np.mean((own - scale * univ) ** 2) / np.mean(own**2))
+    if not deviation <= tolerance:
+        raise ValueError(
+            f"univ_scale_factor: the poses are not scaled copies of each other: "
+            f"relative deviation {deviation:.2g} from scale {scale:.6g} exceeds {tolerance:.2g}"
+        )
+    return scale
+
+
+def interesting_frame_indices(
+    univ_joints_cam_mm: FloatArray,
+    joints_px: FloatArray,
+    size: tuple[int, int] = (2048, 2048),
+    min_move_mm: float = 200.0,
+) -> NDArray[np.int64]:
+    """Frames of one camera in which the person is in the image and has moved since the last one kept.
+
+    Args:
+        univ_joints_cam_mm: N x J x 3, universal scale.
+        joints_px: N x J x 2; all must lie inside the image.
+        size: width and height of the image.
+        min_move_mm: how far some joint must have moved.
+
+    Returns:
+        0-based indices, ascending.
+    """
+    if np.shape(univ_joints_cam_mm)[:2] != np.shape(joints_px)[:2]:
+        raise ValueError(
+            f"interesting_frame_indices: expected N x J x 3 and N x J x 2, "
+            f"got {np.shape(univ_joints_cam_mm)} and {np.shape(joints_px)}"
+        )
+    inside = ((joints_px >= 0) & (joints_px < np.asarray(size))).all((1, 2))
+    candidates = np.flatnonzero(inside)
+    kept: list[int] = []
+    at, block = 0, 64
+    while at < len(candidates):
+        # Each kept frame is the reference of what follows: look for its successor a block at a time.
+        if kept:
+            ahead = candidates[at : at + block]
+            moved = ((univ_joints_cam_mm[ahead] - univ_joints_cam_mm[kept[-1]]) ** 2).sum(-1).max(-1)
+            found = np.flatnonzero(moved >= min_move_mm**2)
+            if not len(found):
+                at += block
+                continue
+            at += int(found[0])
+        kept.append(int(candidates[at]))
+        at += 1
+    return np.array(kept, np.int64)
+
+
+def is_flash(image: NDArray[np.uint8]) -> bool:
+    """Whether a studio flash spoils a frame: more than a third of its pixels are brighter than 250.
+
+    Args:
+        image: H x W (grey) or H x W x 3 (RGB), 8 bit.
+    """
+    grey = image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114], np.float32)
+    return bool(np.mean(grey > 250) > 1 / 3)
+
+
+def split_mask_frame(
+    frame: NDArray[np.uint8], joints_px: FloatArray, margin_px: float = 30.0
+) -> dict[MaskKind, NDArray[np.bool_]]:
+    """The masks in a frame of the official mask videos.
+
+    Args:
+        frame: H x W x 3, RGB. The channels are foreground, upper body and lower body, inverted (dark
+            where set) and blurred by JPEG compression.
+        joints_px: J x 2, in the frame's pixels: what is farther than `margin_px` from their box is
+            noise or another person.
+
+    Returns:
+        For each of `MASKS`, H x W.
+    """
+    low = np.floor(joints_px.min(0) - margin_px).astype(int).clip(0)
+    high = np.ceil(joints_px.max(0) + margin_px).astype(int).clip(0) + 1
+    near = np.zeros(frame.shape[:2], bool)
+    near[low[1] : high[1], low[0] : high[0]] = True
+    return {kind: near & (frame[..., i] < 128) for i, kind in enumerate(MASKS)}

@@ -1,0 +1,343 @@
+import dataclasses
+import json
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from margipose.data import mpi3d_files as F
+from margipose.data.atomic import replacing
+from margipose.data.mpi3d_calibration import (
+    CameraCalibration,
+    parse_calibration,
+    read_calibration,
+    write_calibration,
+)
+from margipose.data.mpi3d_preparation import (
+    interesting_frame_indices,
+    is_flash,
+    split_mask_frame,
+    univ_scale_factor,
+)
+from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags, split_of, usable_cameras
+from margipose.skeleton import CANONICAL, MPI3D
+
+
+def same(a, b):
+    """Whether two dataclasses of arrays are equal, types of numbers apart."""
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+
+
+# --- Against the golden vectors ---------------------------------------------------------------------
+
+
+def test_golden_calibration(golden, golden_dir):
+    expected = golden("preprocess")
+    cameras = read_calibration(golden_dir / "camera.calibration")
+    assert list(cameras) == expected["calib_ids"].tolist()
+    for camera, matrix, extrinsic, size in zip(
+        cameras.values(), expected["calib_K"], expected["calib_E"], expected["calib_size"]
+    ):
+        np.testing.assert_array_equal(camera.matrix, matrix)
+        np.testing.assert_array_equal(camera.extrinsic, extrinsic)
+        assert (camera.width, camera.height) == tuple(size)
+
+
+def test_golden_universal_scale(golden):
+    g = golden("preprocess")
+    scale = univ_scale_factor(g["annot3_scaled"], g["univ50"], MPI3D)
+    assert scale == pytest.approx(float(g["univ_scale"]), rel=1e-9)
+    scale = univ_scale_factor(g["annot3_17"], g["univ_17"], CANONICAL)
+    assert scale == pytest.approx(float(g["univ_scale_17"]), rel=1e-9)
+
+
+def plain_interesting_frames(univ, px, size=2048, move=200):
+    kept = []
+    for i in range(len(univ)):
+        moved = not kept or ((univ[i] - univ[kept[-1]]) ** 2).sum(-1).max() >= move**2
+        if moved and (px[i] >= 0).all() and (px[i] < size).all():
+            kept.append(i)
+    return kept
+
+
+def test_golden_interesting_frames(golden):
+    g = golden("preprocess")
+    univ, px = g["univ_annot3"][0], g["annot2"][0]
+    found = interesting_frame_indices(univ, px)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, g["indices"])
+    # Slow movement makes the search cross its blocks, and the rows need not be MPI3D's.
+    slow = np.repeat(univ[:, :17], 9, 0)
+    assert interesting_frame_indices(slow, np.repeat(px[:, :17], 9, 0)).tolist() == (
+        plain_interesting_frames(slow, np.repeat(px[:, :17], 9, 0))
+    )
+    assert interesting_frame_indices(univ, px - 5000).tolist() == []
+
+
+def test_reads_the_benchmarks_own_frames(frames):
+    for split, joints in (("train", 28), ("test", 17)):
+        (directory,) = F.list_sequences(frames / "mpi3d", split)
+        metadata = F.read_metadata(directory / "metadata.h5")
+        assert metadata.joints_cam_mm.shape == (1, 1, joints, 3)
+        assert metadata.masks is None
+        camera = read_calibration(directory / "camera.calibration")[0]
+        (index,) = metadata.interesting_frames[0]
+        assert F.image_path(directory, 0, index).is_file()
+        # People stand in the image, at the size of the calibration.
+        p = metadata.joints_cam_mm[0, index] @ camera.matrix[:, :3].T
+        assert ((p[:, :2] / p[:, 2:] > 0) & (p[:, :2] / p[:, 2:] < 2048)).all()
+
+
+# --- In a circle ------------------------------------------------------------------------------------
+
+
+def test_calibration_round_trip(tmp_path):
+    rng = np.random.default_rng(0)
+    cameras = {
+        c: CameraCalibration(*rng.uniform(500, 2000, 4), 2048, 1080, rng.normal(size=(4, 4))) for c in (7, 0)
+    }
+    write_calibration(tmp_path / "camera.calibration", cameras)
+    again = read_calibration(tmp_path / "camera.calibration")
+    assert again == cameras
+    assert list(again) == [7, 0]
+    for c, camera in cameras.items():
+        np.testing.assert_array_equal(again[c].extrinsic, camera.extrinsic)
+
+
+def test_intrinsics_follow_the_stored_size():
+    camera = CameraCalibration(1683.4, 1674.4, 940, 555, 1920, 1080)
+    fx, fy, cx, cy = camera.intrinsics_at(341, 192)
+    assert fx == pytest.approx(298.97885417, abs=1e-8)
+    assert (fy, cx, cy) == pytest.approx((1674.4 * 192 / 1080, 940 * 341 / 1920, 555 * 192 / 1080))
+
+
+def test_metadata_round_trip(tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / "train/S3/Seq1/metadata.h5"
+    metadata = F.Metadata(
+        rng.normal(size=(3, 5, 28, 3)),
+        1.04,
+        {0: np.array([0, 3]), 2: np.array([], int)},
+        MaskFlags(True, False),
+    )
+    F.write_metadata(path, metadata)
+    again = F.read_metadata(path)
+    np.testing.assert_array_equal(again.joints_cam_mm, metadata.joints_cam_mm)
+    assert again.scale == 1.04
+    assert {c: f.tolist() for c, f in again.interesting_frames.items()} == {0: [0, 3], 2: []}
+    np.testing.assert_array_equal(F.read_joints(path, 2, [3, 1]), metadata.joints_cam_mm[2, [3, 1]])
+    with h5py.File(path) as file:  # the shapes that other readers of this layout rely on
+        assert file["scale"].shape == (1,)
+        assert file["interesting_frames/camera0"].dtype == np.int64
+    # What the file says goes before what was published; what is unknown may not be used.
+    directory = path.parent
+    assert F.mask_flags(directory, again) == MaskFlags(background=True)
+    assert F.mask_flags(directory) == SEQUENCES[3, 1].masks == MaskFlags(True, False, False, True)
+    assert F.mask_flags(tmp_path / "S99/Seq1") == MaskFlags()
+
+
+def test_train_annotations_round_trip(tmp_path):
+    rng = np.random.default_rng(2)
+    path = tmp_path / "annot.mat"
+    annotations = F.TrainAnnotations(
+        np.array([0, 4]), np.arange(6), *(rng.normal(size=(2, 6, 28, d)) for d in (2, 3, 3))
+    )
+    F.write_train_annotations(path, annotations)
+    assert same(F.read_train_annotations(path), annotations)
+    mat = scipy.io.loadmat(path)
+    assert mat["annot2"].shape == (2, 1)
+    assert mat["univ_annot3"][1, 0].shape == (6, 84)
+    assert mat["frames"].shape == (6, 1)
+
+
+def test_test_annotations_round_trip(tmp_path):
+    rng = np.random.default_rng(3)
+    path = tmp_path / "annot_data.mat"
+    annotations = F.TestAnnotations(
+        np.array([True, False, True]), np.array([1, 7, 7]), *(rng.normal(size=(3, 17, d)) for d in (2, 3, 3))
+    )
+    F.write_test_annotations(path, annotations)
+    assert same(F.read_test_annotations(path), annotations)
+    with h5py.File(path) as file:
+        assert file["valid_frame"].shape == (3, 1)
+        assert file["univ_annot3"].shape == (3, 1, 17, 3)
+    assert path.read_bytes().startswith(b"MATLAB 7.3 MAT-file")
+    # Files that were cut down to what evaluation needs.
+    F.write_test_annotations(path, F.TestAnnotations(annotations.valid_frame, annotations.activity))
+    assert F.read_test_annotations(path).joints_px is None
+
+
+def test_sequences_are_found_in_order_of_their_numbers(tmp_path):
+    for subject in (2, 10, 1):
+        F.write_metadata(
+            F.sequence_dir(tmp_path, "val", subject, 1) / "metadata.h5",
+            F.Metadata(np.zeros((1, 1, 28, 3)), 1, {}),
+        )
+    assert [F.sequence_number(d) for d in F.list_sequences(tmp_path, "val")] == [(1, 1), (2, 1), (10, 1)]
+    with pytest.raises(ValueError, match="expected sequences"):
+        F.list_sequences(tmp_path, "train")
+    with pytest.raises(ValueError, match="expected a folder named"):
+        F.sequence_number(tmp_path)
+
+
+# --- Facts and computations -------------------------------------------------------------------------
+
+
+def test_published_facts(shared):
+    rows = json.loads((shared / "spec/mpi_inf_3dhp_sequences.json").read_text())["rows"]
+    ours = {
+        f"S{s}/Seq{q}": [f.num_frames, f.fps, *map(int, dataclasses.astuple(f.masks))]
+        for (s, q), f in SEQUENCES.items()
+    }
+    assert ours == rows
+    assert [k for k in SEQUENCES if split_of(*k) == "val"] == [(4, 1), (8, 2)]
+    assert usable_cameras(6, 2) == (0, 1, 4, 5, 6, 7, 8)
+    assert usable_cameras(6, 1) == (0, 1, 2, 4, 5, 6, 7, 8)
+
+
+def test_universal_scale_refuses_other_poses(golden):
+    g = golden("preprocess")
+    own = g["annot3_scaled"].copy()
+    own[:, :, MPI3D.index("left_knee")] += 50  # one of those that are not looked at
+    assert univ_scale_factor(own, g["univ50"], MPI3D) == pytest.approx(float(g["univ_scale"]), rel=1e-9)
+    own[:, :, MPI3D.index("left_wrist")] += 1
+    with pytest.raises(ValueError, match="not scaled copies"):
+        univ_scale_factor(own, g["univ50"], MPI3D)
+    with pytest.raises(ValueError, match="x 17 x 3"):
+        univ_scale_factor(own, g["univ50"], CANONICAL)
+    with pytest.raises(ValueError, match="differ from the root"):
+        univ_scale_factor(np.zeros((2, 17, 3)), np.zeros((2, 17, 3)), CANONICAL)
+
+
+def test_flash_is_a_third_of_bright_pixels():
+    image = np.full((30, 30, 3), 100, np.uint8)
+    assert not is_flash(image)
+    image[:10] = 255
+    assert not is_flash(image)
+    image[:11] = 251
+    assert is_flash(image)
+    assert is_flash(image[..., 0])
+    image[:11, :, 0] = 0  # bright in two channels only
+    assert not is_flash(image)
+
+
+def test_masks_are_told_apart_and_noise_is_cut_off():
+    frame = np.full((200, 200, 3), 250, np.uint8)
+    frame[50:100, 80:120, 0] = 10
+    frame[50:70, 80:120, 1] = 10
+    frame[180:, :, 0] = 10  # somebody else, at the border
+    masks = split_mask_frame(frame, np.array([[90.0, 60.0], [110.0, 95.0]]))
+    assert masks["foreground"].sum() == 50 * 40
+    assert masks["up_body"].sum() == 20 * 40
+    assert not masks["low_body"].any()
+    # A person who is outside of the image has an empty mask, not one wrapped round.
+    outside = split_mask_frame(frame, np.array([[-90.0, -60.0], [-70.0, -50.0]]))
+    assert not outside["foreground"].any()
+
+
+# --- Bad input --------------------------------------------------------------------------------------
+
+CAMERA = "name 0\nsize 20 10\nintrinsic 9 0 5 0 0 9 5 0 0 0 1 0 0 0 0 1\n"
+
+
+def test_calibration_may_leave_out_lines():
+    camera = parse_calibration("some title\n\n" + CAMERA)[0]
+    assert (camera.width, camera.height, camera.cx) == (20, 10, 5)
+    np.testing.assert_array_equal(camera.extrinsic, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title\n", "at least one camera"),
+        ("title\nsize 3 4\n", "line 2: 'size' comes before any 'name'"),
+        ("t\nname zero\n", "line 2: expected 'name' and a camera number"),
+        ("t\n" + CAMERA + CAMERA, "line 5: camera 0 appears twice"),
+        ("t\n" + CAMERA.replace("size 20 10", "size 20"), "line 3: expected 'size' and 2 numbers"),
+        ("t\n" + CAMERA.replace("0 0 9", "0 x 9"), "line 4: expected 'intrinsic' and 16 numbers"),
+        ("t\n" + CAMERA.replace("size", "sighs"), "line 2: camera 0 has no 'size'"),
+        ("t\n" + CAMERA.replace("size 20", "size 0"), "line 2: camera 0: size and focal lengths must be"),
+    ],
+)
+def test_calibration_errors_name_the_line(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_calibration(text, "here/camera.calibration")
+    assert "here/camera.calibration" in str(error.value)
+
+
+def spoil(path, key, value=None):
+    with h5py.File(path, "a") as file:
+        del file[key]
+        if value is not None:
+            file[key] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("joints3d", None, "'joints3d' is missing"),
+        ("joints3d", np.zeros((2, 3)), "'joints3d': expected cameras x frames"),
+        ("joints3d", np.zeros((2, 3, 28, 2)), "'joints3d': expected cameras x frames"),
+        ("scale", None, "'scale' is missing"),
+        ("scale", [1.0, 2.0], "'scale': expected one positive number"),
+        ("interesting_frames", None, "'interesting_frames' is missing"),
+        ("interesting_frames/camera1", [3], "'interesting_frames/camera1': expected indices below 3"),
+        ("joints3d", np.zeros((1, 3, 28, 3)), "joints3d has cameras 0 to 0"),
+    ],
+)
+def test_metadata_errors_name_file_and_key(tmp_path, key, value, message):
+    path = tmp_path / "metadata.h5"
+    F.write_metadata(path, F.Metadata(np.zeros((2, 3, 28, 3)), 1, {1: np.array([0])}))
+    spoil(path, key, value)
+    with pytest.raises(ValueError, match=message) as error:
+        F.read_metadata(path)
+    assert str(path) in str(error.value)
+
+
+def test_annotation_errors_name_file_and_key(tmp_path):
+    path = tmp_path / "annot_data.mat"
+    with pytest.raises(ValueError, match="no such file"):
+        F.read_test_annotations(path)
+    path.write_text("not HDF5")
+    with pytest.raises(ValueError, match="expected an HDF5 file"):
+        F.read_test_annotations(path)
+    good = F.TestAnnotations(np.ones(3, bool), np.ones(3, int), np.zeros((3, 17, 2)))
+    for key, value, message in [
+        ("valid_frame", None, "'valid_frame' is missing"),
+        ("activity_annotation", np.ones((4, 1)), "expected 3 frames, got 4"),
+        ("annot2", np.zeros((3, 17, 2)), "'annot2': expected shape"),
+        ("annot2", np.zeros((3, 1, 28, 2)), "'annot2': expected shape"),
+    ]:
+        F.write_test_annotations(path, good)
+        spoil(path, key, value)
+        with pytest.raises(ValueError, match=message):
+            F.read_test_annotations(path)
+    with pytest.raises(ValueError, match="MATLAB 5"):
+        F.read_train_annotations(path)
+    with pytest.raises(ValueError, match="no such file"):
+        F.read_train_annotations(tmp_path / "annot.mat")
+    scipy.io.savemat(tmp_path / "annot.mat", {"cameras": [0]})
+    with pytest.raises(ValueError, match="'frames' is missing"):
+        F.read_train_annotations(tmp_path / "annot.mat")
+    cells = np.empty((1, 1), object)
+    cells[0, 0] = np.zeros((2, 56))
+    mat = {"cameras": [0], "frames": [[1], [2]], "annot2": cells, "annot3": cells, "univ_annot3": cells}
+    scipy.io.savemat(tmp_path / "annot.mat", mat)
+    with pytest.raises(ValueError, match="'annot3': expected 1 cells of 2 x 84"):
+        F.read_train_annotations(tmp_path / "annot.mat")
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
