@@ -33,6 +33,8 @@ class InputSpec:
         centre: what the normalised space divides by. `"principal"` is the published definition
             (half of the image is taken to be the principal point); `"exact"` uses half of the
             image's size, so that -1..1 spans the image even if the principal point is off-centre.
+        pixel_centres: where the centre of an image's first pixel lies for the crop's warp: `"integer"`
+            (at 0) everywhere but for weights of the original implementation, which saw `"half"` (at 0.5).
         universal_scale: whether 3D targets are skeletons at universal scale (MPI-INF-3DHP's 920 mm
             people) rather than each person's own metric size.
     """
@@ -43,6 +45,7 @@ class InputSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     skeleton: str = "canonical"
     centre: Literal["principal", "exact"] = "principal"
+    pixel_centres: Literal["integer", "half"] = "integer"
     universal_scale: bool = True
 
     def __post_init__(self) -> None:
