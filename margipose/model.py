@@ -1,0 +1,220 @@
+"""The MargiPose network, and the names of its published and compact configurations.
+
+Input: images `B x 3 x H x W`, RGB in [0, 1], normalised per channel (`margipose.spec.InputSpec`).
+Output: joints in the normalised space of `margipose.camera` (x right, y down, z forward, -1..1), and the
+heatmaps they come from, at an eighth of the image's resolution.
+
+Source: Nibali et al., "3D Human Pose Estimation with 2D Marginal Heatmaps", sections 3.2 to 3.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from margipose.backbones import STRIDE, Pretrained, build_backbone
+from margipose.dsnt import Marginals, flat_softmax, marginals_to_coords
+from margipose.heads import PLANES, Column, init_weights, valid_sides
+from margipose.spec import closest
+
+__all__ = [
+    "NAMED",
+    "MargiPose",
+    "ModelSpec",
+    "PoseOutput",
+    "build_model",
+    "check_input_size",
+    "get_model_spec",
+    "valid_input_sides",
+]
+
+CELL = 2 * STRIDE
+"""Input pixels per cell of the maps whose axes are permuted."""
+
+
+class PoseOutput(NamedTuple):
+    """What a network says about a batch.
+
+    Attributes:
+        coords_norm: `B x J x 3`, joints x, y, z in normalised space, from the last stage.
+        stages: the heatmaps of every stage, each plane `B x J x rows x columns` and summing to 1; float32
+            even where the network computes in half precision.
+    """
+
+    coords_norm: Tensor
+    stages: tuple[Marginals, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that the shape of a network depends on.
+
+    Attributes:
+        type: `"margipose"`, or `"chatterbox"`, the earlier one-stage model, whose other settings are fixed
+            (except `n_joints`).
+        backbone: see `margipose.backbones.build_backbone`.
+        context: whether stride-16 features are used too.
+        n_stages: each stage after the first refines what the one before it saw.
+        axis_permutation: off, ZY and XZ are predicted in image space (the paper's ablation).
+        n_joints: number of joints.
+        feature_channels: channels of the features, and of the columns at their resolution.
+        column_channels: channels of the columns at half of that resolution; for the axis permutation they
+            must be a multiple of the sides there (a sixteenth of the image's).
+        column_blocks: residual blocks of a column; see `margipose.heads.Column`.
+    """
+
+    type: Literal["margipose", "chatterbox"] = "margipose"
+    backbone: str = "inceptionv4"
+    context: bool = False
+    n_stages: int = 4
+    axis_permutation: bool = True
+    n_joints: int = 17
+    feature_channels: int = 128
+    column_channels: int = 192
+    column_blocks: tuple[int, int, int, int] = (2, 2, 2, 1)
+
+    def __post_init__(self) -> None:
+        for name in ("n_stages", "n_joints", "feature_channels", "column_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ModelSpec.{name}: expected at least 1, got {getattr(self, name)}")
+        if len(self.column_blocks) != 4 or min(self.column_blocks) < 0:
+            raise ValueError(f"ModelSpec.column_blocks: expected four counts, got {self.column_blocks}")
+
+
+_PAPER = ModelSpec()
+
+NAMED: dict[str, ModelSpec] = {
+    "margipose": _PAPER,
+    "margipose-resnet18": replace(_PAPER, backbone="resnet18"),
+    "margipose-resnet34": replace(_PAPER, backbone="resnet34"),
+    "margipose-resnet50": replace(_PAPER, backbone="resnet50"),
+    "chatterbox": ModelSpec(type="chatterbox", backbone="resnet34", n_stages=1, axis_permutation=False),
+    "lite": ModelSpec(
+        backbone="efficientnet_lite0",
+        n_stages=2,
+        feature_channels=64,
+        column_channels=96,
+        column_blocks=(0, 1, 1, 0),
+    ),
+}
+"""Networks by name: the papers', and `lite`, which trains on a CPU."""
+
+
+def get_model_spec(name: str) -> ModelSpec:
+    """A configuration by name.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name not in NAMED:
+        raise ValueError(f"model: no configuration is called {name!r}{closest(name, NAMED)}")
+    return NAMED[name]
+
+
+class MargiPose(nn.Module):
+    """Columns of heatmaps, stage after stage, upon image features.
+
+    Each stage predicts the XY, ZY and XZ heatmaps of every joint. The input of a later stage is that of the
+    one before it plus a 1x1 convolution of its heatmaps.
+
+    Args:
+        spec: the configuration, of type `"margipose"`.
+        pretrained: of the backbone; see `margipose.backbones.build_backbone`.
+    """
+
+    def __init__(self, spec: ModelSpec, pretrained: Pretrained = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = build_backbone(spec.backbone, pretrained, spec.context)
+        if self.backbone.channels == spec.feature_channels:
+            self.project = nn.Sequential()
+        else:
+            self.project = nn.Sequential(
+                nn.Conv2d(self.backbone.channels, spec.feature_channels, 1),
+                nn.BatchNorm2d(spec.feature_channels),
+                nn.ReLU(inplace=True),
+            )
+        self.stages = nn.ModuleList(self._make_stage() for _ in range(spec.n_stages))
+        self.combiners = nn.ModuleList(
+            nn.Conv2d(3 * spec.n_joints, spec.feature_channels, 1, bias=False)
+            for _ in range(spec.n_stages - 1)
+        )
+        init_weights(self.stages)
+        init_weights(self.combiners)
+
+    def _make_stage(self) -> nn.ModuleDict:
+        spec = self.spec
+        sizes = (spec.feature_channels, spec.column_channels, spec.n_joints)
+        planes = {p: p if spec.axis_permutation else "xy" for p in PLANES}
+        return nn.ModuleDict({p: Column(*sizes, planes[p], spec.column_blocks) for p in PLANES})
+
+    def features(self, images: Tensor) -> Tensor:
+        """Image features, `B x feature_channels x H/8 x W/8`."""
+        return self.project(self.backbone(images))
+
+    def forward(self, images: Tensor) -> PoseOutput:
+        """Predict poses.
+
+        Args:
+            images: `B x 3 x H x W`, normalised.
+
+        Raises:
+            ValueError: for a shape that is not that of images, or a size that does not fit the network
+                (`valid_input_sides` lists those that do).
+        """
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected B x 3 x H x W, got {tuple(images.shape)}")
+        check_input_size(self.spec, images.shape[3], images.shape[2])
+        x = self.features(images)
+        stages: list[Marginals] = []
+        for i, columns in enumerate(self.stages):
+            if i > 0:
+                x = x + self.combiners[i - 1](torch.cat(stages[-1], 1).to(x.dtype))
+            stages.append(Marginals(*(flat_softmax(columns[p](x)) for p in PLANES)))
+        return PoseOutput(marginals_to_coords(stages[-1]), tuple(stages))
+
+
+def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Module:
+    """Build a network, freshly initialised, in training mode.
+
+    Args:
+        spec: a configuration, or the name of one in `NAMED`.
+        pretrained: start the backbone from ImageNet weights; see `margipose.backbones.build_backbone`.
+
+    Raises:
+        ValueError: for an unknown name or an impossible configuration.
+    """
+    spec = get_model_spec(spec) if isinstance(spec, str) else spec
+    if spec.type == "chatterbox":
+        from margipose.chatterbox import Chatterbox  # here, as that module needs this one's types
+
+        return Chatterbox(spec, pretrained)
+    if spec.type != "margipose":
+        raise ValueError(f"ModelSpec.type: {spec.type!r} is not one of 'margipose', 'chatterbox'")
+    return MargiPose(spec, pretrained)
+
+
+def valid_input_sides(spec: ModelSpec | str, limit: int = 1024) -> list[int]:
+    """The widths and heights in pixels, up to `limit`, that a network accepts, in any combination."""
+    spec = get_model_spec(spec) if isinstance(spec, str) else spec
+    if spec.type == "chatterbox":
+        return [256] if limit >= 256 else []
+    if not spec.axis_permutation:
+        return list(range(CELL, limit + 1, CELL))
+    return [CELL * n for n in valid_sides(spec.column_channels) if CELL * n <= limit]
+
+
+def check_input_size(spec: ModelSpec, width: int, height: int) -> None:
+    """Refuse an input size that the network cannot take.
+
+    Raises:
+        ValueError: naming the sizes that work.
+    """
+    for name, side in (("width", width), ("height", height)):
+        limit = max(1024, 2 * side)
+        if side not in valid_input_sides(spec, limit):
+            sides = ", ".join(map(str, valid_input_sides(spec, limit)))
+            raise ValueError(f"input {name}: a {spec.type} cannot take {side} px; sides that work: {sides}")
