@@ -1,0 +1,107 @@
+"""Human3.6M in its prepared layout as records.
+
+`S<subject>/<Action>-<subaction>/annot.h5` holds row-aligned `pose/2d`, `pose/3d`, `pose/3d-univ` (32
+joints), `camera`, `frame` (from 1), `subject`, `action`, `subaction`, and per camera `intrinsics/<id>` and
+`intrinsics-univ/<id>` = f_x, c_x, f_y, c_y; images lie in `imageSequence/<camera>/img_%06d.jpg` beside it.
+
+Splits are `trainval` (S1, S5, S6, S7, S8) and `test` (S9, S11).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from margipose.data.records import Records
+from margipose.skeleton import H36M
+
+__all__ = ["ACTIONS", "SPLITS", "load"]
+
+SPLITS = {"trainval": (1, 5, 6, 7, 8), "test": (9, 11)}
+
+ACTIONS = {
+    1: "Miscellaneous",
+    2: "Directions",
+    3: "Discussion",
+    4: "Eating",
+    5: "Greeting",
+    6: "Phoning",
+    7: "Posing",
+    8: "Purchases",
+    9: "Sitting",
+    10: "SittingDown",
+    11: "Smoking",
+    12: "TakingPhoto",
+    13: "Waiting",
+    14: "Walking",
+    15: "WalkingDog",
+    16: "WalkingTogether",
+}
+
+
+def load(root: str | Path, split: str = "trainval", *, universal: bool = False) -> Records:
+    """Every prepared frame of a split.
+
+    Args:
+        root: the folder that holds `S1`, `S5`, ...
+        universal: give the universal skeletons instead of each person's own size.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it, or the splits there are.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"h36m: unknown split {split!r}; valid: {', '.join(SPLITS)}")
+    parts = []
+    for path in sorted(Path(root).glob("S*/*/annot.h5")):
+        if path.parts[-3] in {f"S{s}" for s in SPLITS[split]}:
+            parts.append(_sequence(path, universal))
+    if not parts:
+        subjects = ", ".join(f"S{s}" for s in SPLITS[split])
+        raise ValueError(
+            f"{root}: expected <subject>/<Action>-<subaction>/annot.h5 of {subjects}, found none"
+        )
+    return Records.concatenated(f"h36m/{split}", parts)
+
+
+def _sequence(path: Path, universal: bool) -> Records:
+    suffix = "-univ" if universal else ""
+    try:
+        with h5py.File(path) as file:
+
+            def column(key: str, shape: tuple[int, ...] = ()) -> np.ndarray:
+                if key not in file:
+                    raise ValueError(f"{path}: key {key!r} is missing")
+                values = file[key][()]
+                if values.shape[1:] != shape or (key != "camera" and len(values) != len(file["camera"])):
+                    rows = len(file["camera"])
+                    raise ValueError(
+                        f"{path}: key {key!r} has shape {values.shape}, expected {(rows, *shape)}"
+                    )
+                return values
+
+            cameras, frames = column("camera"), column("frame")
+            joints = column(f"pose/3d{suffix}", (len(H36M), 3)).astype(np.float64)
+            ids = {k: column(k) for k in ("subject", "action", "subaction")}
+            intrinsics = np.empty((len(cameras), 4))
+            for camera in np.unique(cameras):
+                key = f"intrinsics{suffix}/{camera}"
+                if key not in file or file[key].shape != (4,):
+                    raise ValueError(f"{path}: key {key!r}: expected 4 numbers (f_x, c_x, f_y, c_y)")
+                f_x, c_x, f_y, c_y = file[key][()]
+                intrinsics[cameras == camera] = f_x, f_y, c_x, c_y
+    except OSError as error:
+        raise ValueError(f"{path}: expected an HDF5 file ({error})") from error
+    images = [path.parent / "imageSequence" / str(c) / f"img_{f:06d}.jpg" for c, f in zip(cameras, frames)]
+    return Records(
+        name=str(path.parent),
+        skeleton=H36M,
+        images=images,
+        joints_cam_mm=torch.from_numpy(joints),
+        valid=torch.ones(joints.shape[:2], dtype=torch.bool),
+        intrinsics=torch.from_numpy(intrinsics),
+        ids={**ids, "camera": cameras, "frame": frames},
+        id_names={"action": ACTIONS},
+    )

@@ -1,0 +1,100 @@
+"""MPI-INF-3DHP in its prepared layout (files: `margipose.data.mpi3d_files`) as records.
+
+Splits are `train`, `val`, `trainval` (both) and `test`. The validation sequences are S4/Seq1 and
+S8/Seq2: as published, their people also appear in training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from margipose.data import mpi3d_files as files
+from margipose.data.mpi3d_calibration import read_calibration
+from margipose.data.mpi3d_sequences import ACTIVITIES
+from margipose.data.records import Records
+from margipose.skeleton import CANONICAL, MPI3D
+
+__all__ = ["SPLITS", "load"]
+
+SPLITS = ("train", "val", "trainval", "test")
+
+
+def load(
+    root: str | Path,
+    split: str = "train",
+    *,
+    universal: bool = True,
+    scale_about: Literal["camera", "root"] = "camera",
+) -> Records:
+    """Every usable frame of a split.
+
+    Args:
+        root: the folder that holds `train`, `val` and `test`.
+        universal: give skeletons at universal scale, as the benchmark scores them, instead of each
+            person's own size.
+        scale_about: what stays where it is when a person is scaled: the camera (projections stay, the
+            person moves nearer or farther) or the root joint.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it, or the splits there are.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"mpi3d: unknown split {split!r}; valid: {', '.join(SPLITS)}")
+    parts = []
+    for name in ("train", "val") if split == "trainval" else (split,):
+        for directory in files.list_sequences(Path(root), name):
+            parts += _sequence(directory, name == "test", universal, scale_about)
+    return Records.concatenated(f"mpi3d/{split}", parts)
+
+
+def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str) -> list[Records]:
+    metadata = files.read_metadata(directory / "metadata.h5")
+    cameras = read_calibration(directory / "camera.calibration")
+    subject, sequence = files.sequence_number(directory)
+    skeleton = CANONICAL if is_test else MPI3D
+    annotations = files.read_test_annotations(directory / "annot_data.mat") if is_test else None
+    records = []
+    for camera, frames in metadata.interesting_frames.items():
+        if camera not in cameras:
+            raise ValueError(f"{directory / 'camera.calibration'}: camera {camera} is missing")
+        if annotations is not None:
+            frames = frames[annotations.valid_frame[frames]]
+        joints = torch.from_numpy(metadata.joints_cam_mm[camera, frames].astype(np.float64))
+        if joints.shape[1] != len(skeleton):
+            raise ValueError(
+                f"{directory / 'metadata.h5'}: key 'joints3d': expected {len(skeleton)} joints, "
+                f"got {joints.shape[1]}"
+            )
+        if universal:
+            kept = joints[:, skeleton.index(skeleton.root), None] if scale_about == "root" else 0.0
+            joints = (joints - kept) / metadata.scale + kept
+        count = len(frames)
+        calibration = cameras[camera]
+        intrinsics = torch.tensor(
+            [calibration.fx, calibration.fy, calibration.cx, calibration.cy], dtype=torch.float64
+        )
+        size = torch.tensor([calibration.width, calibration.height], dtype=torch.float64)
+        activity = annotations.activity[frames] if annotations is not None else np.full(count, -1)
+        ids = {"subject": subject, "sequence": sequence, "camera": camera}
+        records.append(
+            Records(
+                name=str(directory),
+                skeleton=skeleton,
+                images=[files.image_path(directory, camera, f) for f in frames],
+                joints_cam_mm=joints,
+                valid=torch.ones(joints.shape[:2], dtype=torch.bool),
+                intrinsics=intrinsics.expand(count, 4),
+                intrinsics_size=size.expand(count, 2),
+                ids={
+                    **{k: np.full(count, v) for k, v in ids.items()},
+                    "frame": frames,
+                    "activity": activity,
+                },
+                id_names={"activity": dict(ACTIVITIES)},
+            )
+        )
+    return records
