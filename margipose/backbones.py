@@ -25,7 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeatureExtractor", "InceptionV4Features", "TimmFeatures", "build_backbone"]
+__all__ = [
+    "FeatureExtractor",
+    "InceptionV4Features",
+    "TimmFeatures",
+    "build_backbone",
+    "dilated_resnet_groups",
+]
 
 STRIDE = 8
 """Input pixels per feature cell."""
@@ -131,6 +137,22 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: bool = Fa
     if pretrained == "package":
         _load_package_weights(backbone.net)
     return backbone
+
+
+def dilated_resnet_groups(name: str, pretrained: bool = False) -> tuple[nn.Module, nn.Module]:
+    """The last two groups of layers of a ResNet, at stride 8: for features that `build_backbone` gave.
+
+    Their strides become 1, and their 3x3 convolutions are dilated by 2 and 4, as the DSNT paper does to
+    get larger heatmaps.
+    """
+    net = _create(name, pretrained)
+    for group, dilation in ((net.layer3, 2), (net.layer4, 4)):
+        for module in group.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (dilation, dilation)
+    return net.layer3, net.layer4
 
 
 # --- timm -----------------------------------------------------------------------------------------
