@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from margipose import skeleton as K
+from margipose.data import mpi3d
 from margipose.data import mpi3d_files as F
 from margipose.data.mpi3d_calibration import read_calibration
 from margipose.data.mpi3d_preparation import univ_scale_factor
@@ -90,6 +91,14 @@ def test_every_sequence_reads_back(tree):
         assert scale == pytest.approx(metadata.scale)
 
 
+def test_the_data_set_finds_every_image(tree):
+    for split, count in (("train", 40), ("val", 5), ("trainval", 45), ("test", 5)):
+        records = mpi3d.load(tree, split)
+        assert len(records.images) == count
+        assert all(path.is_file() for path in records.images)
+        assert torch.isfinite(records.joints_cam_mm).all()
+
+
 def test_the_plan_grows_and_keeps_what_it_had():
     for frames in (3, 7, 100, 1500):
         plan = plan_sequences(frames)
@@ -141,9 +150,11 @@ def test_resumes_where_it_was_interrupted(tmp_path):
     assert train.stat().st_mtime_ns == before
     # What lost its metadata is made again, and more frames complete the last sequence.
     (tmp_path / "val/S9/Seq1/metadata.h5").unlink()
+    before = digests(tmp_path)
     make_synthetic(tmp_path, 9, size=32, progress=lambda *c: calls.append(c))
     assert calls[-1] == (9, 9)
     assert len(list(tmp_path.rglob("*.jpg"))) == 9
+    assert before.items() <= digests(tmp_path).items()
     make_synthetic(tmp_path, 9, size=32, progress=lambda *c: calls.append(c))
     assert calls[-2:] == [(9, 9), (9, 9)]
     assert not list(tmp_path.rglob(".*"))

@@ -193,11 +193,16 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, size: int) -> None:
     (directory / "metadata.h5").unlink(missing_ok=True)
     placed = figure.place(clip.posed)
     finish = _finish(rng, size)
-    for (c, camera), count in zip(cameras.items(), plan.counts):
+    for n, ((c, camera), count) in enumerate(zip(cameras.items(), plan.counts)):
         backdrop = view(scene, camera, size, OVERSAMPLE)
         for i in range(count):
             picture = paint(figure, (placed[0][i], placed[1], placed[2][i]), scene, camera, backdrop)
-            _save(image_path(directory, c, i), finish(picture.image), cv2.IMWRITE_JPEG_QUALITY, 92)
+            _save(
+                image_path(directory, c, i),
+                finish(picture.image, n * _PER_CAMERA + i),
+                cv2.IMWRITE_JPEG_QUALITY,
+                92,
+            )
             if plan.split != "test":
                 for kind in MASKS:
                     mask = np.where(getattr(picture, kind) > 0.5, np.uint8(255), np.uint8(0))
@@ -216,16 +221,21 @@ def _seat(rng: np.random.Generator, clip: Clip) -> Box:
     return Box(centre, half, yaw, random_material(rng, "plain plain planks stripes"))
 
 
-def _finish(rng: np.random.Generator, size: int) -> Callable[[Array], NDArray[np.uint8]]:
-    """A sequence's camera: exposure, sharpness and noise; makes 8 bit BGR of RGB in [0, 1]."""
+def _finish(rng: np.random.Generator, size: int) -> Callable[[Array, int], NDArray[np.uint8]]:
+    """A sequence's camera: exposure, sharpness and noise.
+
+    Returns:
+        A function of an image (RGB in [0, 1]) and its number in the sequence that gives 8 bit BGR.
+    """
     gain, gamma, blur = rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15), rng.uniform(0, 0.7)
     grain = rng.standard_normal((size + 32, size + 32, 3), np.float32) * rng.uniform(0.5, 5)
+    offsets = rng.integers(0, 32, (2 * _PER_CAMERA, 2))
     curve = (255 * gain * np.linspace(0, 1, 1024) ** gamma).astype(np.float32)
 
-    def finish(image: Array) -> NDArray[np.uint8]:
+    def finish(image: Array, number: int) -> NDArray[np.uint8]:
         if blur > 0.25:
             image = cv2.GaussianBlur(image, (5, 5), blur)
-        y, x = rng.integers(0, 32, 2)
+        y, x = offsets[number]
         toned = curve[np.clip(image[..., ::-1] * 1023, 0, 1023).astype(np.int32)]
         return np.clip(toned + grain[y : y + size, x : x + size] + 0.5, 0, 255).astype(np.uint8)
 

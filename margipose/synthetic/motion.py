@@ -1,7 +1,8 @@
 """What synthetic people do: short clips of joint angles, by activity.
 
 An action draws a few key poses from ranges of angles that joints can reach and moves between them;
-walking and running are cycles. `random_clip` rejects clips in which parts of the body meet.
+walking and running are cycles. `random_clip` rejects clips in which parts of the body meet, as long as
+it finds others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Range = tuple[float, float]
 
 # Degrees (see `body`); x and z in mm.
 _REST: dict[str, Range] = {
-    "yaw": (0, 0),
+    "yaw": (-30, 30),
     "lean": (-3, 5),
     "roll": (-3, 3),
     "bend": (-4, 8),
@@ -69,17 +70,25 @@ def _arms(rng: np.random.Generator, modes: str) -> dict[str, Range]:
     return ranges
 
 
-def _between_keys(rng: np.random.Generator, n: int, ranges: Mapping[str, Range], keys: int) -> Angles:
-    """N poses, evenly spaced along a smooth way through random key poses."""
+def _between_keys(
+    rng: np.random.Generator, n: int, ranges: Mapping[str, Range], keys: int, arms: str = ""
+) -> Angles:
+    """N poses, evenly spaced along a smooth way through random key poses.
+
+    Args:
+        arms: modes of `_ARMS`; each key pose chooses among them. Without any, arms must be in `ranges`,
+            or be added by the caller.
+    """
     at = np.linspace(0, keys - 1, n) if n > 1 else np.zeros(1)
     low = np.minimum(at.astype(int), keys - 2)
     t = at - low
     t = t * t * (3 - 2 * t)
-    angles = {}
-    for name, (lo, hi) in ranges.items():
-        values = rng.uniform(lo, hi, keys)
-        angles[name] = values[low] * (1 - t) + values[low + 1] * t
-    return angles
+    drawn = []
+    for _ in range(keys):
+        here = dict(ranges) | (_arms(rng, arms) if arms else {})
+        drawn.append({name: rng.uniform(*limits) for name, limits in here.items()})
+    values = {name: np.array([key[name] for key in drawn]) for name in drawn[0]}
+    return {name: v[low] * (1 - t) + v[low + 1] * t for name, v in values.items()}
 
 
 def _both_legs(**ranges: Range) -> dict[str, Range]:
@@ -98,7 +107,7 @@ def _one_leg(rng: np.random.Generator, **ranges: Range) -> tuple[str, dict[str, 
 
 def _standing(rng: np.random.Generator, n: int) -> Angles:
     modes = "hang hang carry hip side forward up wave face back"
-    return _between_keys(rng, n, _stand(rng) | _arms(rng, modes), 2)
+    return _between_keys(rng, n, _stand(rng), 4, modes)
 
 
 def _forward_and_out(limb: str, forward_deg: Array, out_deg: float) -> Angles:
@@ -109,7 +118,7 @@ def _forward_and_out(limb: str, forward_deg: Array, out_deg: float) -> Angles:
 
 def _walking(rng: np.random.Generator, n: int) -> Angles:
     run = rng.random() < 0.35
-    angles = _between_keys(rng, n, _REST | _both_legs() | _arms(rng, "hang carry"), 2)
+    angles = _between_keys(rng, n, _REST | _both_legs(), 2, "hang carry")
     # A good half of a cycle: successive frames of a clip should differ.
     phase = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(4, 7), n)
     stride = rng.uniform(32, 48) if run else rng.uniform(18, 32)
@@ -129,24 +138,24 @@ def _walking(rng: np.random.Generator, n: int) -> Angles:
 
 
 def _exercise(rng: np.random.Generator, n: int) -> Angles:
-    ranges = _stand(rng) | _arms(rng, "up up side forward")
-    ranges |= {"side": (-28, 28), "twist": (-35, 35), "bend": (-12, 25)}
+    ranges = _stand(rng) | {"side": (-28, 28), "twist": (-35, 35), "bend": (-12, 25)}
     if rng.random() < 0.4:  # a lunge
         front, other = rng.permutation(["left", "right"])
         ranges |= {f"{front}_leg_raise": (40, 70), f"{front}_leg_out": (0, 15), f"{front}_knee": (50, 85)}
         ranges |= {f"{other}_leg_raise": (10, 30), f"{other}_leg_out": (165, 180), f"{other}_knee": (5, 45)}
-    return _between_keys(rng, n, ranges, 3)
+    return _between_keys(rng, n, ranges, 4, "up up side forward")
 
 
 def _sitting(rng: np.random.Generator, n: int) -> Angles:
     legs = _both_legs(leg_raise=(78, 98), leg_out=(2, 24), leg_twist=(-12, 12), knee=(65, 105))
-    body = {"lean": (-14, 6), "bend": (-4, 28), "x": (0, 0), "z": (0, 0)}
-    return _between_keys(rng, n, _REST | legs | body | _arms(rng, "carry forward up wave face punch side"), 3)
+    body = {"lean": (-14, 6), "bend": (-4, 28), "x": (0, 0), "z": (0, 0), "yaw": (0, 0)}
+    return _between_keys(rng, n, _REST | legs | body, 4, "carry forward up wave face punch side")
 
 
 def _crouching(rng: np.random.Generator, n: int) -> Angles:
-    ranges = _REST | _both_legs(leg_out=(8, 34), leg_twist=(-25, 0)) | _arms(rng, "forward carry side punch")
-    angles = _between_keys(rng, n, ranges | {"bend": (5, 35), "x": (-20, 20), "z": (-20, 20)}, 3)
+    ranges = _REST | _both_legs(leg_out=(8, 34), leg_twist=(-25, 0))
+    ranges |= {"bend": (5, 35), "x": (-20, 20), "z": (-20, 20)}
+    angles = _between_keys(rng, n, ranges, 3, "forward carry side punch")
     depth = _between_keys(rng, n, {"knee": (45, 130), "lean": (15, 45)}, 3)
     # The shins lean forward a little and the thighs follow, so that the feet stay below the body.
     tilt = np.minimum(12 + 0.13 * depth["knee"], 30)
@@ -158,8 +167,8 @@ def _crouching(rng: np.random.Generator, n: int) -> Angles:
 
 
 def _reaching(rng: np.random.Generator, n: int) -> Angles:
-    ranges = _stand(rng) | _arms(rng, "forward forward side carry") | {"lean": (20, 65), "bend": (10, 55)}
-    angles = _between_keys(rng, n, ranges, 3)
+    ranges = _stand(rng) | {"lean": (20, 65), "bend": (10, 55)}
+    angles = _between_keys(rng, n, ranges, 3, "forward forward side carry")
     knee = _between_keys(rng, n, {"knee": (5, 45)}, 3)["knee"]
     for side in SIDES:
         angles[f"{side}_knee"] = knee
@@ -170,13 +179,13 @@ def _reaching(rng: np.random.Generator, n: int) -> Angles:
 
 def _kneeling(rng: np.random.Generator, n: int) -> Angles:
     down, up = rng.permutation(["left", "right"])
-    ranges = _REST | _both_legs() | _arms(rng, "hang carry forward up side face")
+    ranges = _REST | _both_legs() | {"x": (0, 0), "z": (0, 0)}
     ranges |= {f"{down}_leg_raise": (0, 12), f"{down}_leg_out": (20, 60), f"{down}_knee": (85, 105)}
     if rng.random() < 0.6:
         ranges |= {f"{up}_leg_raise": (78, 98), f"{up}_leg_out": (2, 20), f"{up}_knee": (80, 100)}
     else:
         ranges |= {f"{up}_{k}": ranges[f"{down}_{k}"] for k in ("leg_raise", "leg_out", "knee")}
-    angles = _between_keys(rng, n, ranges | {"x": (0, 0), "z": (0, 0)}, 2)
+    angles = _between_keys(rng, n, ranges, 3, "hang carry forward up side face")
     for side in SIDES:
         if ranges[f"{side}_leg_out"] == ranges[f"{down}_leg_out"]:  # this shin lies on the ground
             angles[f"{side}_knee"] = 86 + angles[f"{side}_leg_raise"] - angles["lean"]
@@ -185,7 +194,7 @@ def _kneeling(rng: np.random.Generator, n: int) -> Angles:
 
 def _floor_sitting(rng: np.random.Generator, n: int) -> Angles:
     ranges = _REST | _both_legs(leg_out=(5, 30), leg_twist=(-10, 10)) | {"lean": (-28, -5), "bend": (5, 35)}
-    angles = _between_keys(rng, n, ranges | _arms(rng, "carry forward up wave face"), 2)
+    angles = _between_keys(rng, n, ranges, 3, "carry forward up wave face")
     for side in SIDES:
         # The thigh's angle from straight down, and the knee that then brings the foot to the ground.
         thigh = _between_keys(rng, n, {"up": (92, 145)}, 2)["up"]
@@ -204,17 +213,16 @@ def _on_the_floor(rng: np.random.Generator, n: int) -> Angles:
     ranges = _REST | legs | {"lean": lean, "bend": (-2, 12) if on_back else (-18, -2), "nod": (-15, 15)}
     if not on_back:
         ranges |= {"nod": (-35, -15), "turn": (-15, 15)}
-    return _between_keys(rng, n, ranges | _arms(rng, "side forward up" if on_back else "side up"), 2)
+    return _between_keys(rng, n, ranges, 3, "side forward up" if on_back else "side up")
 
 
 def _sports(rng: np.random.Generator, n: int) -> Angles:
-    ranges = _stand(rng) | _arms(rng, "punch forward up side wave back")
-    ranges |= {"twist": (-40, 40), "side": (-15, 15), "lean": (-8, 18)}
+    ranges = _stand(rng) | {"twist": (-40, 40), "side": (-15, 15), "lean": (-8, 18)}
     if rng.random() < 0.6:
         _, kick = _one_leg(rng, leg_raise=(25, 95), leg_out=(-5, 50), knee=(8, 85))
     else:
         _, kick = _one_leg(rng, leg_raise=(15, 60), leg_out=(75, 105), knee=(5, 50))
-    return _between_keys(rng, n, ranges | kick, 3)
+    return _between_keys(rng, n, ranges | kick, 4, "punch forward up side wave back")
 
 
 @dataclass(frozen=True)
