@@ -222,7 +222,8 @@ class Figure:
         thigh, cloth = (80 * g * self.shape.hips, 55 * (0.5 + 0.5 * g)), (look.lower, LOWER)
         calf = 0.5 + 0.5 * g
         if look.skirt:
-            self._covered(f"{side}_thigh", mm["thigh"], (thigh[0] + 8, thigh[1] + 45), 0.85, *cloth)
+            hem, wide = (0, -0.82 * mm["thigh"], 0), (thigh[0] + 8, thigh[1] + 32)
+            self._add(f"{side}_thigh", (0, 0, 0), hem, wide, *cloth)
             self._covered(f"{side}_thigh", mm["thigh"], thigh, 0, *cloth)
             self._covered(f"{side}_shin", mm["shin"], (50 * calf, 37 * calf), 0, *cloth)
         else:

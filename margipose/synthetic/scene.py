@@ -225,7 +225,7 @@ def random_scene(rng: np.random.Generator, cameras: list[Camera]) -> Scene:
         materials,
         light,
         key,
-        float(rng.uniform(0.6, 0.92) - 0.5 * key),
+        float(rng.uniform(0.7, 1.0) - 0.5 * key),
         1 + rng.uniform(-0.08, 0.08) * np.array([1.0, 0.2, -1.0]),
         noise_tile(rng),
     )
