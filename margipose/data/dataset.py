@@ -34,7 +34,7 @@ from margipose.data.records import Records
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
-__all__ = ["Draw", "PoseDataset", "Sample", "ShuffledDraws", "image_tensor"]
+__all__ = ["Draw", "MixedDataset", "PoseDataset", "Sample", "ShuffledDraws", "image_tensor"]
 
 
 class Draw(NamedTuple):
@@ -166,10 +166,26 @@ class PoseDataset(Dataset[Sample]):
         )
 
 
+class MixedDataset(Dataset[Sample]):
+    """Several data sets one after the other, indexed by `Draw`s (see `ShuffledDraws`)."""
+
+    def __init__(self, parts: Sequence[PoseDataset]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(p) for p in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        which = int(np.searchsorted(self._ends, draw.index, side="right"))
+        first = int(self._ends[which]) - len(self.parts[which])
+        return self.parts[which][Draw(draw.index - first, draw.number)]
+
+
 class ShuffledDraws(Sampler[Draw]):
     """An endless, seeded order of drawings from several data sets in given shares.
 
-    Data sets are those of a `ConcatDataset`, by their lengths. Each runs through its own permutations,
+    Data sets are the parts of a `MixedDataset`, by their lengths. Each runs through its own permutations,
     however short it is; the shares hold exactly over any span that they divide. Drawing number n is the
     same whoever asks: `start` continues after an interruption, and a slice serves one of several ranks.
 

@@ -6,6 +6,7 @@ S8/Seq2: as published, their people also appear in training.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +57,7 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
     cameras = read_calibration(directory / "camera.calibration")
     subject, sequence = files.sequence_number(directory)
     skeleton = CANONICAL if is_test else MPI3D
-    annotations = files.read_test_annotations(directory / "annot_data.mat") if is_test else None
+    annotations = _test_annotations(directory) if is_test else None
     records = []
     for camera, frames in metadata.interesting_frames.items():
         if camera not in cameras:
@@ -98,3 +99,11 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
             )
         )
     return records
+
+
+def _test_annotations(directory: Path) -> files.TestAnnotations | None:
+    path = directory / "annot_data.mat"
+    if path.is_file():
+        return files.read_test_annotations(path)
+    warnings.warn(f"{path} is missing: every frame counts as valid, activities are unknown", stacklevel=2)
+    return None

@@ -1,0 +1,34 @@
+# On a machine with Python and make:
+#   make demo   the whole job at small scale; look at demo/index.html
+#   make test   lint, layer check and tests
+# Every target sets up .venv first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := dev,train,viz,synthetic,export
+
+.PHONY: setup demo test lint benchmark clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+demo: setup
+	$(BIN)/margipose demo demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+benchmark: setup
+	$(BIN)/python benchmarks/lite.py
+
+clean:
+	rm -rf demo build .pytest_cache .ruff_cache

@@ -1,0 +1,406 @@
+"""Training: a frozen configuration in, a checkpoint out.
+
+`fit(config, log)` knows nothing of command lines or experiment trackers; `log(name, value, step)` is called
+with every number worth keeping. A run lives in one directory:
+
+    train_config.json    what was asked for
+    metrics.jsonl        every logged number, a line each
+    state.pt             to continue after an interruption, replaced after every epoch
+    model.safetensors    the result
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import margipose
+from margipose import checkpoint
+from margipose.augment import RANGES_2D, RANGES_3D
+from margipose.data import PoseDataset, Records, Sample, load_records
+from margipose.data.atomic import replacing
+from margipose.data.dataset import MixedDataset, ShuffledDraws
+from margipose.evaluate import Evaluation, evaluate, get_protocol
+from margipose.losses import marginal_loss
+from margipose.model import NAMED, ModelSpec, build_model, check_input_size
+from margipose.schedule import learning_rate
+from margipose.spec import InputSpec, closest, from_mapping, to_mapping
+
+__all__ = ["NAMED_CONFIGS", "FitResult", "TrainConfig", "combine", "fit", "pick_device"]
+
+Log = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run.
+
+    Attributes:
+        run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
+        model: the network.
+        pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
+        input: what the network is fed, and the space it predicts in.
+        train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.
+        shares: how many examples of each to draw in turn; equal if empty.
+        eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
+        data_dir: folder that holds each data set's folder, by its name ...
+        data_roots: ... except those given here: {data set: folder}.
+        universal_scale: see `InputSpec`; the data sets are read accordingly.
+        augment: random augmentation (the paper's ranges for 3D and for 2D sets).
+        epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
+        optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
+        schedule: of the learning rate; see `schedule`.
+        clip_norm: limit of the gradient's norm; 0 for none.
+        sigma, pixelwise_loss: see `losses`.
+        seed: of the initial weights, the order of examples and the augmentation.
+        workers: processes that prepare samples.
+        device: "auto" takes a GPU if there is one.
+    """
+
+    run_dir: str = "runs/train"
+    model: ModelSpec = field(default_factory=lambda: NAMED["margipose"])
+    pretrained: bool | str = False
+    input: InputSpec = field(default_factory=InputSpec)
+    train_sets: tuple[str, ...] = ()
+    shares: tuple[int, ...] = ()
+    eval_set: str = ""
+    data_dir: str = "data"
+    data_roots: dict[str, str] = field(default_factory=dict)
+    augment: bool = True
+    epochs: int = 150
+    examples_per_epoch: int = 32_000
+    batch_size: int = 32
+    optimiser: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    lr: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["1cycle", "constant", "steps"] = "1cycle"
+    clip_norm: float = 0.0
+    sigma: float = 1.0
+    pixelwise_loss: Literal["jsd", "none"] = "jsd"
+    seed: int = 0
+    workers: int = 2
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "sigma": self.sigma}
+        for name, value in positive.items():
+            if not value > 0:
+                raise ValueError(f"TrainConfig.{name}: must be positive, got {value}")
+        for name in ("weight_decay", "clip_norm", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
+        if self.examples_per_epoch < self.batch_size:
+            raise ValueError(
+                f"TrainConfig.examples_per_epoch: {self.examples_per_epoch} do not fill "
+                f"a batch of {self.batch_size}"
+            )
+        if self.shares and len(self.shares) != len(self.train_sets):
+            raise ValueError(
+                f"TrainConfig.shares: expected one for each of {len(self.train_sets)} train_sets, "
+                f"got {len(self.shares)}"
+            )
+        for name in (*self.train_sets, *([self.eval_set] if self.eval_set else [])):
+            if name.count("/") != 1:
+                raise ValueError(f"TrainConfig: expected '<data set>/<split>', got {name!r}")
+        check_input_size(self.model, self.input.width, self.input.height)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.examples_per_epoch // self.batch_size
+
+
+NAMED_CONFIGS: dict[str, dict[str, Any]] = {
+    # Networks.
+    "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
+    "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 256, "height": 256}},
+    # Data.
+    "h36m": {
+        "train_sets": ["h36m/trainval"],
+        "eval_set": "h36m/test",
+        "input": {"universal_scale": False},
+    },
+    "mpi3d": {"train_sets": ["mpi3d/train"], "eval_set": "mpi3d/test", "input": {"universal_scale": True}},
+    "with_mpii": {"train_sets": ["mpi3d/train", "mpii/train"]},
+    # Recipes.
+    "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, "momentum": 0.9},
+    "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, "momentum": 0.0},
+    "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, "momentum": 0.9},
+    "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
+    "quick": {"epochs": 1, "examples_per_epoch": 64, "batch_size": 8, "workers": 0},
+}
+"""Partial configurations by name; the later one wins where two say different things."""
+
+
+def combine(names: list[str], updates: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The configuration of some named ones and further keys, which may be nested or dotted.
+
+    Raises:
+        ValueError: for an unknown name or key (the closest valid one is named), or a value that does not fit.
+    """
+    merged: dict[str, Any] = {}
+    for name in names:
+        if name not in NAMED_CONFIGS:
+            raise ValueError(f"no configuration is called {name!r}{closest(name, NAMED_CONFIGS)}")
+        _merge(merged, NAMED_CONFIGS[name])
+    for key, value in (updates or {}).items():
+        for part in reversed(key.split(".")[1:]):
+            value = {part: value}
+        _merge(merged, {key.split(".")[0]: value})
+    return from_mapping(TrainConfig, merged)
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where the trained network was written, and how it scored on `eval_set` (None without one)."""
+
+    checkpoint: Path
+    evaluation: Evaluation | None
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; `"auto"` is a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _load(config: TrainConfig, name: str, universal: bool) -> Records:
+    """Records of "<data set>/<split>"."""
+    which, split = name.split("/")
+    root = config.data_roots.get(which, str(Path(config.data_dir) / which))
+    return load_records(which, root, split, **({} if which == "mpii" else {"universal": universal}))
+
+
+def _load_training(config: TrainConfig, name: str) -> PoseDataset:
+    records = _load(config, name, config.input.universal_scale)
+    ranges = RANGES_3D if records.has_depth else RANGES_2D
+    return PoseDataset(records, config.input, ranges if config.augment else None, config.seed)
+
+
+def _optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    common = {"lr": config.lr, "weight_decay": config.weight_decay}
+    parameters = model.parameters()
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **common)
+    if config.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, momentum=config.momentum, **common)
+    return torch.optim.AdamW(parameters, betas=(config.momentum, 0.999), **common)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, lr: float, momentum: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
+def _one_thread(worker: int) -> None:
+    # Several workers with a pool of threads each would fight over the same cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _commit() -> str:
+    """The code's commit, for the checkpoint's provenance; empty outside a git checkout."""
+    where = Path(margipose.__file__).parent
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=where, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return out.stdout.strip()
+
+
+def _provenance(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "config": to_mapping(config),
+        "margipose": margipose.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+    }
+
+
+def _prepare_run(config: TrainConfig) -> Path:
+    """Make the run's directory, and refuse one that holds a different run."""
+    run_dir = Path(config.run_dir)
+    path = run_dir / "train_config.json"
+    # Where a run goes on, and with how many workers, does not change its result.
+    ours = {k: v for k, v in to_mapping(config).items() if k not in ("run_dir", "workers", "device")}
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        different = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
+        if different:
+            raise ValueError(
+                f"{run_dir}: holds a run with other settings ({', '.join(different)}); "
+                "choose another run_dir or remove it"
+            )
+    else:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(ours, indent=2) + "\n")
+    return run_dir
+
+
+def _logger(path: Path, also: Log | None) -> Log:
+    """Append to a file of JSON lines, and pass on."""
+
+    def log(name: str, value: float, step: int) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps({"name": name, "step": step, "value": value}) + "\n")
+        if also is not None:
+            also(name, value, step)
+
+    return log
+
+
+def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> FitResult:
+    """Train as configured, going on where an interrupted run in the same directory stopped.
+
+    Args:
+        log: receives `loss` (mean over an epoch), `lr` (its last) and, at the end, `eval_<metric>`;
+            steps are counted from 1.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for data that is missing or does not fit, a directory with a different run in it, or a
+            loss that is not finite.
+    """
+    if not config.train_sets:
+        raise ValueError("TrainConfig.train_sets: nothing to train on; give for example 'mpi3d/train'")
+    device = pick_device(config.device)
+    datasets = [_load_training(config, name) for name in config.train_sets]
+    evaluated = None
+    if config.eval_set:
+        protocol = get_protocol(config.eval_set.split("/")[0])
+        evaluated = PoseDataset(_load(config, config.eval_set, protocol.universal), config.input)
+    run_dir = _prepare_run(config)
+    log = _logger(run_dir / "metrics.jsonl", log)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, config.pretrained).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = _optimiser(config, model)
+    state_path = run_dir / "state.pt"
+    epoch = 0
+    if state_path.exists():
+        state = torch.load(state_path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        epoch = state["epoch"]
+    while epoch < config.epochs:
+        loss = _train_epoch(config, model, optimiser, datasets, device, epoch, progress)
+        epoch += 1
+        step = epoch * config.steps_per_epoch
+        with replacing(state_path) as temporary:
+            torch.save(
+                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}, temporary
+            )
+        log("loss", loss, step)
+        log("lr", optimiser.param_groups[0]["lr"], step)
+    model.eval()
+    provenance = _provenance(config)
+    result = None
+    if evaluated is not None:
+        result = evaluate(
+            model, evaluated, protocol, workers=config.workers, device=device, progress=progress
+        )
+        provenance["metrics"] = {config.eval_set: result.overall().values}
+        for metric, value in result.overall().values.items():
+            log(f"eval_{metric}", value, config.epochs * config.steps_per_epoch)
+    path = run_dir / "model.safetensors"
+    checkpoint.save(path, model.cpu(), config.input, provenance)
+    return FitResult(path, result)
+
+
+def _train_epoch(
+    config: TrainConfig,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    datasets: list[PoseDataset],
+    device: torch.device,
+    epoch: int,
+    progress: bool,
+) -> float:
+    """One pass of `examples_per_epoch` examples; returns its mean loss."""
+    model.train()
+    per_epoch, total = config.steps_per_epoch, config.epochs * config.steps_per_epoch
+    count = per_epoch * config.batch_size
+    draws = ShuffledDraws(
+        [len(d) for d in datasets], count, config.seed, config.shares or None, start=epoch * count
+    )
+    loader = DataLoader(
+        MixedDataset(datasets),
+        config.batch_size,
+        sampler=draws,  # type: ignore[arg-type]
+        num_workers=config.workers,
+        worker_init_fn=_one_thread,
+        pin_memory=device.type == "cuda",
+    )
+    summed = torch.zeros((), device=device)
+    title = f"epoch {epoch + 1}/{config.epochs}"
+    with tqdm(loader, title, unit="batch", disable=not progress, leave=False) as bar:
+        for i, batch in enumerate(bar):
+            step = epoch * per_epoch + i + 1
+            rate = learning_rate(config.schedule, step, total, config.lr, config.momentum)
+            _set_rate(optimiser, *rate)
+            loss = _step(config, model, optimiser, batch, device)
+            summed += loss
+            if i % 20 == 0 or i == per_epoch - 1:
+                mean = (summed / (i + 1)).item()
+                bar.set_postfix(loss=f"{mean:.3f}")
+                if mean != mean or mean in (float("inf"), float("-inf")):
+                    raise ValueError(
+                        f"the loss is not finite at step {step}: try a smaller lr or clip_norm=1"
+                    )
+    return (summed / per_epoch).item()
+
+
+def _step(
+    config: TrainConfig,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Sample,
+    device: torch.device,
+) -> torch.Tensor:
+    images = batch.image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    target, valid, has_depth = (
+        x.to(device, non_blocking=True) for x in (batch.target_norm, batch.valid, batch.has_depth)
+    )
+    pixelwise = None if config.pixelwise_loss == "none" else config.pixelwise_loss
+    loss = marginal_loss(model(images).stages, target, has_depth, valid, config.sigma, pixelwise)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_norm > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimiser.step()
+    return loss.detach()
