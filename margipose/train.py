@@ -28,9 +28,9 @@ import margipose
 from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
 from margipose.data import PoseDataset, Records, Sample, load_records
-from margipose.data.atomic import replacing
 from margipose.data.dataset import MixedDataset, ShuffledDraws
 from margipose.evaluate import Evaluation, evaluate, get_protocol
+from margipose.files import replacing
 from margipose.losses import marginal_loss
 from margipose.model import NAMED, ModelSpec, build_model, check_input_size
 from margipose.schedule import learning_rate

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.data.atomic import replacing
+from margipose.files import replacing
 
 __all__ = ["CameraCalibration", "parse_calibration", "read_calibration", "write_calibration"]
 

@@ -27,8 +27,8 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from margipose.data.atomic import replacing
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags
+from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
 
 __all__ = [

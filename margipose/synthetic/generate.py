@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.data.atomic import replacing
 from margipose.data.mpi3d_calibration import CameraCalibration, write_calibration
 from margipose.data.mpi3d_files import (
     MASKS,
@@ -29,6 +28,7 @@ from margipose.data.mpi3d_files import (
     write_train_annotations,
 )
 from margipose.data.mpi3d_sequences import CAMERAS, MaskFlags
+from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
 from margipose.synthetic.body import random_shape
 from margipose.synthetic.compose import OVERSAMPLE, paint
