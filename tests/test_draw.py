@@ -1,0 +1,400 @@
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from margipose import draw as D
+from margipose.dsnt import Marginals, make_gauss
+from margipose.skeleton import CANONICAL, SKELETONS, mirror
+
+# A person who faces the camera: their left is at larger x. Millimetres, 3 m away.
+FACING = {
+    "head_top": (0, -800, 0), "head": (0, -700, -60), "neck": (0, -560, 0), "spine": (0, -280, 20),
+    "pelvis": (0, 0, 0),
+    "left_shoulder": (180, -540, 0), "left_elbow": (330, -330, 0), "left_wrist": (460, -130, -150),
+    "right_shoulder": (-180, -540, 0), "right_elbow": (-330, -330, 0), "right_wrist": (-460, -130, 150),
+    "left_hip": (120, 0, 0), "left_knee": (140, 430, -80), "left_ankle": (150, 850, 60),
+    "right_hip": (-120, 0, 0), "right_knee": (-140, 430, -80), "right_ankle": (-150, 850, 60),
+}  # fmt: skip
+JOINTS_MM = np.array([FACING[j] for j in CANONICAL.joints], float) + (0, 0, 3000)
+IMAGE = np.full((240, 200, 3), 60, np.uint8)
+JOINTS_PX = JOINTS_MM[:, :2] * 0.11 + (100, 115)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pyplot():
+    yield
+    assert "matplotlib.pyplot" not in sys.modules, "pyplot keeps global state"
+
+
+@pytest.fixture
+def figures():
+    pytest.importorskip("matplotlib")
+
+
+def colour_at(image, point):
+    x, y = np.rint(point).astype(int)
+    return tuple(image[y, x].tolist())
+
+
+def decoded(png):
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def rendered(figure):
+    return decoded(D.figure_to_png(figure)).astype(int)
+
+
+def has_colour(image, rgb, tolerance=3):
+    return bool((np.abs(image.astype(int) - rgb).max(-1) <= tolerance).any())
+
+
+def heatmaps(coords, h=12, w=10, d=8):
+    t = torch.as_tensor(coords, dtype=torch.float64)
+    sizes = {(0, 1): (h, w), (2, 1): (h, d), (0, 2): (d, w)}
+    return Marginals(*(make_gauss(t[:, list(axes)], size, 0.9).numpy() for axes, size in sizes.items()))
+
+
+COORDS = (JOINTS_MM - (0, 0, 3000)) / 1000
+
+
+# --- Colours --------------------------------------------------------------------------------------
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+COLOUR_VISION = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("vision", COLOUR_VISION)
+def test_colours_stay_distinct(vision):
+    rgb = np.array(list(D.COLOURS.values())) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(COLOUR_VISION[vision]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = cv2.cvtColor(seen[None].astype(np.float32), cv2.COLOR_RGB2Lab)[0]
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(3, 1)]
+    assert distances.min() > 30  # about ten times what is just noticeable
+
+
+def test_sides_are_those_of_the_names():
+    assert [D.side_of(j) for j in ("left_wrist", "right_hip", "pelvis")] == ["left", "right", "middle"]
+    for skeleton in SKELETONS.values():
+        swap = {"left": "right", "right": "left", "middle": "middle"}
+        assert [D.side_of(m) for m in skeleton.mirrors] == [swap[D.side_of(j)] for j in skeleton.joints]
+
+
+# --- Overlays -------------------------------------------------------------------------------------
+
+
+def test_joints_and_bones_have_their_sides_colours():
+    out = D.draw_skeleton(IMAGE, JOINTS_PX, CANONICAL)
+    assert out.shape == IMAGE.shape
+    assert out.dtype == np.uint8
+    assert (IMAGE == 60).all(), "the image itself must not change"
+    for joint, parent in CANONICAL.bones:
+        j, p = JOINTS_PX[CANONICAL.indices([joint, parent])]
+        assert colour_at(out, (j + p) / 2) == D.COLOURS[D.side_of(joint)], joint
+    for joint in ("left_wrist", "right_ankle", "head_top"):
+        assert colour_at(out, JOINTS_PX[CANONICAL.index(joint)]) == D.COLOURS[D.side_of(joint)]
+    assert colour_at(out, (5, 5)) == (60, 60, 60)
+
+
+def test_colours_swap_when_the_person_is_mirrored():
+    mirrored = mirror(torch.from_numpy(JOINTS_PX), CANONICAL).numpy()
+    before, after = (D.draw_skeleton(IMAGE, px, CANONICAL) for px in (JOINTS_PX, mirrored))
+    at = JOINTS_PX[CANONICAL.index("left_wrist")]
+    assert colour_at(before, at) == D.COLOURS["left"]
+    assert colour_at(after, at) == D.COLOURS["right"]
+
+
+def test_a_bone_ends_between_pixels_where_its_joints_do():
+    px = np.full((17, 2), np.nan)
+    px[CANONICAL.indices(["left_elbow", "left_wrist"])] = [(20.25, 30.5), (80.25, 30.5)]
+    red = D.draw_skeleton(np.zeros((60, 100, 3), np.uint8), px, CANONICAL)[..., 0].astype(float)
+    column = red[:, 50]
+    assert (column * np.arange(60)).sum() / column.sum() == pytest.approx(30.5, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["nan", "infinite", "invalid"])
+def test_unknown_joints_are_left_out_with_their_bones(how):
+    px, valid = JOINTS_PX.copy(), np.ones(17, bool)
+    i = CANONICAL.index("left_elbow")
+    if how == "invalid":
+        valid[i] = False
+    else:
+        px[i, 1] = np.nan if how == "nan" else -np.inf
+    out = D.draw_skeleton(IMAGE, px, CANONICAL, valid)
+    for other in ("left_shoulder", "left_wrist"):
+        point = JOINTS_PX[CANONICAL.index(other)]
+        assert colour_at(out, point) == D.COLOURS["left"], "the joint itself stays"
+        assert colour_at(out, (point + JOINTS_PX[i]) / 2) == (60, 60, 60)
+    assert colour_at(out, JOINTS_PX[i]) == (60, 60, 60)
+    assert (D.draw_skeleton(IMAGE, px, CANONICAL, np.zeros(17)) == IMAGE).all()
+
+
+@pytest.mark.parametrize("far", [300.0, 1e5, 1e30, -1e308])
+def test_points_off_the_image_are_cut_off(far):
+    px = JOINTS_PX.copy()
+    start, outside = CANONICAL.indices(["left_elbow", "left_wrist"])
+    px[outside] = (far, px[start, 1])
+    out = D.draw_skeleton(IMAGE, px, CANONICAL)
+    edge = IMAGE.shape[1] - 1 if far > 0 else 0
+    assert colour_at(out, (edge, px[start, 1])) == D.COLOURS["left"], "the bone leads out of the image"
+    away = np.full_like(px, 1e6)
+    assert (D.draw_skeleton(IMAGE, away, CANONICAL) == IMAGE).all()
+
+
+def test_lines_grow_with_the_image():
+    thin, thick = (
+        D.draw_skeleton(np.zeros((240 * k, 200 * k, 3), np.uint8), JOINTS_PX * k, CANONICAL) for k in (1, 4)
+    )
+    share = [(image == D.COLOURS["left"]).all(-1).mean() for image in (thin, thick)]
+    assert share[1] == pytest.approx(share[0], rel=0.35)
+    assert D.draw_skeleton(np.zeros((1, 1, 3), np.uint8), JOINTS_PX, CANONICAL).shape == (1, 1, 3)
+
+
+def test_box():
+    out = D.draw_skeleton(IMAGE, np.full((17, 2), np.nan), CANONICAL, box=(20, 30.2, 150, 1e9))
+    assert colour_at(out, (20, 100)) == (255, 255, 255)
+    assert colour_at(out, (80, 30)) == (255, 255, 255)
+    assert colour_at(out, (80, 100)) == (60, 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": IMAGE / 255}, "image: expected H x W x 3 uint8 RGB, got float64"),
+        ({"image": IMAGE[..., 0]}, "image: expected H x W x 3"),
+        ({"joints_px": JOINTS_PX[:16]}, "joints_px: expected 17 x 2, got shape"),
+        ({"joints_px": JOINTS_MM}, "joints_px: expected 17 x 2, got shape"),
+        ({"joints_px": [["a", "b"]] * 17}, "joints_px: expected an array of numbers"),
+        ({"valid": np.ones(3)}, "valid: expected 17, got"),
+        ({"box": (5, 5, 5, 9)}, "box: expected finite left < right"),
+        ({"box": (0, 0, np.nan, 9)}, "box: expected finite left < right"),
+        ({"box": (0, 0, 9)}, "box: expected 4, got"),
+    ],
+)
+def test_overlay_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        D.draw_skeleton(
+            **{"image": IMAGE, "joints_px": JOINTS_PX, "skeleton": CANONICAL, "valid": None, **change}
+        )
+
+
+# --- Figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("joint", [None, "left_wrist"])
+def test_heatmap_panels_share_their_axes(figures, joint):
+    figure = D.heatmap_figure(IMAGE, heatmaps(COORDS), COORDS, CANONICAL, joint)
+    xy, zy, xz = figure.axes
+    boxes = [ax.get_position() for ax in (xy, zy, xz)]
+    assert (boxes[0].y0, boxes[0].y1) == pytest.approx((boxes[1].y0, boxes[1].y1))
+    assert (boxes[0].x0, boxes[0].x1) == pytest.approx((boxes[2].x0, boxes[2].x1))
+    assert boxes[1].x0 > boxes[0].x1
+    assert boxes[2].y0 > boxes[0].y1
+    assert xy.get_xlim() == xz.get_xlim() == zy.get_xlim() == (-1, 1)
+    assert xy.get_ylim() == zy.get_ylim() == (1, -1), "y points down"
+    assert xz.get_ylim() == (-1, 1), "seen from above, away from the camera is up"
+    assert [xy.get_xlabel()[0], xy.get_ylabel()[2], zy.get_xlabel()[0], xz.get_ylabel()[0]] == list("xyzz")
+
+
+def test_heatmaps_lie_where_their_coordinates_are(figures):
+    figure = D.heatmap_figure(IMAGE, heatmaps(COORDS), COORDS, CANONICAL, "left_wrist")
+    image = rendered(figure)
+    height = len(image)
+    x, y, z = COORDS[CANONICAL.index("left_wrist")]
+    for ax, point in zip(figure.axes[1:], ((z, y), (x, z))):
+        box = ax.get_window_extent()
+        panel = image[
+            height - round(box.y1) + 2 : height - round(box.y0) - 2, round(box.x0) + 2 : round(box.x1) - 2
+        ]
+        # Heat, not the white marks or black ground: the magenta of the map has more red than green.
+        heat = np.clip(panel[..., 0] - panel[..., 1], 0, None).astype(float)
+        rows, columns = np.indices(heat.shape)
+        at = ax.transData.transform(point) - (box.x0, box.y0)
+        assert (heat * columns).sum() / heat.sum() == pytest.approx(at[0], abs=4)
+        assert (heat * rows).sum() / heat.sum() == pytest.approx(box.height - at[1], abs=4)
+    texts = "\n".join(t.get_text() for t in figure.texts)
+    assert "Left wrist" in texts
+    assert "x = +0.460" in texts
+    assert "z = −0.150" in texts
+
+
+def test_all_joints_are_marked_in_their_colours(figures):
+    marginals = heatmaps(COORDS)
+    figure = D.heatmap_figure(IMAGE, marginals, COORDS, CANONICAL)
+    shown = figure.axes[1].images[-1].get_array()
+    expected = marginals.zy.max(0) / marginals.zy.max()
+    np.testing.assert_allclose(shown, expected)
+    image = rendered(figure)
+    assert all(has_colour(image, D.COLOURS[side]) for side in D.COLOURS)
+    some = COORDS.copy()
+    some[CANONICAL.index("left_elbow")] = np.nan
+    some[CANONICAL.index("left_wrist"), 2] = np.inf
+    for joint in (None, "left_elbow", "left_wrist"):
+        assert rendered(D.heatmap_figure(IMAGE, marginals, some, CANONICAL, joint)).size
+    empty = Marginals(*(np.zeros_like(m) for m in marginals))
+    assert rendered(D.heatmap_figure(IMAGE, empty, some, CANONICAL)).size
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"joint": "left_tail"}, "has no joint 'left_tail'"),
+        ({"coords_norm": COORDS[:, :2]}, "coords_norm: expected 17 x 3"),
+        ({"crop_image": IMAGE.astype(int)}, "crop_image: expected H x W x 3 uint8"),
+        ({"marginals": heatmaps(COORDS)[:2]}, "expected XY, ZY and XZ, got 2"),
+        ({"marginals": heatmaps(COORDS)._replace(xy=np.ones((1, 12, 10)))}, "xy: expected 17 x h x w"),
+        ({"marginals": heatmaps(COORDS)._replace(zy=np.ones((17, 9, 8)))}, "zy: expected 17 x 12 x d"),
+        ({"marginals": heatmaps(COORDS)._replace(xz=np.ones((17, 9, 9)))}, "xz: expected 17 x 8 x 10"),
+        ({"marginals": heatmaps(COORDS)._replace(xz=np.full((17, 8, 10), np.nan))}, "not finite"),
+    ],
+)  # fmt: skip
+def test_heatmap_figure_refuses(change, message):
+    arguments = {"crop_image": IMAGE, "marginals": heatmaps(COORDS), "coords_norm": COORDS, **change}
+    with pytest.raises(ValueError, match=message):
+        D.heatmap_figure(skeleton=CANONICAL, **arguments)
+
+
+def projected(ax, joint, nearer=0.0):
+    """Display position (y up) of a joint of the person, or of the point so much nearer, in a 3D plot."""
+    from mpl_toolkits.mplot3d import proj3d
+
+    x, y, z = JOINTS_MM[CANONICAL.index(joint)] - (0, 0, nearer)
+    return ax.transData.transform(proj3d.proj_transform(x, z, -y, ax.get_proj())[:2])
+
+
+def test_the_pose_is_seen_as_from_the_camera_and_from_the_side(figures):
+    figure = D.pose_figure(JOINTS_MM, CANONICAL, JOINTS_MM + 40, "A person")
+    image = rendered(figure)
+    assert all(has_colour(image, D.COLOURS[side]) for side in D.COLOURS)
+    front, side = figure.axes
+    left, right, head = (projected(front, j) for j in ("left_wrist", "right_wrist", "head_top"))
+    assert left[0] > right[0], "who faces the camera has their left on the image's right"
+    assert head[1] > left[1]
+    head, ankle = projected(side, "head_top"), projected(side, "left_ankle")
+    assert head[1] > ankle[1]
+    away, near = projected(side, "pelvis"), projected(side, "pelvis", nearer=100)
+    assert away[0] > near[0] + 5, "away from the camera is on the right"
+    assert projected(front, "pelvis", nearer=100) == pytest.approx(projected(front, "pelvis"))
+    # A millimetre is as long along each axis.
+    for ax in (front, side):
+        limits = (ax.get_xlim(), ax.get_ylim(), ax.get_zlim())
+        assert np.ptp(limits, axis=1) == pytest.approx([np.ptp(limits[0])] * 3)
+        assert all(low < value < high for (low, high), value in zip(limits, (460, 3060, 800)))
+    per_mm = (left - right)[0] / 920, (projected(front, "head_top") - projected(front, "pelvis"))[1] / 800
+    assert per_mm[0] == pytest.approx(per_mm[1], rel=1e-3)
+    assert figure.get_suptitle() == "A person"
+    assert "reference" in [t.get_text() for t in figure.legends[0].get_texts()]
+
+
+def test_poses_may_lack_joints(figures):
+    joints = JOINTS_MM.copy()
+    joints[CANONICAL.index("left_elbow")] = (np.inf, 0, 0)
+    whole, part = (len(D.pose_figure(j, CANONICAL).axes[0].lines) for j in (JOINTS_MM, joints))
+    assert whole - part == 2, "the two bones of the elbow"
+    assert rendered(D.pose_figure(joints, CANONICAL, joints)).size
+    assert rendered(D.pose_figure(np.full((17, 3), np.nan), CANONICAL)).size
+    with pytest.raises(ValueError, match="joints_mm: expected 17 x 3"):
+        D.pose_figure(JOINTS_MM[None], CANONICAL)
+    with pytest.raises(ValueError, match="reference_mm: expected 17 x 3"):
+        D.pose_figure(JOINTS_MM, CANONICAL, JOINTS_MM[:3])
+
+
+@pytest.mark.parametrize("name", sorted(SKELETONS))
+def test_every_skeleton_can_be_drawn(figures, name):
+    skeleton = SKELETONS[name]
+    joints = np.random.default_rng(0).normal(0, 300, (len(skeleton), 3)) + (0, 0, 3000)
+    assert len(D.pose_figure(joints, skeleton).axes[0].lines) == len(skeleton.bones) + len(skeleton)
+    assert has_colour(D.draw_skeleton(IMAGE, joints[:, :2] * 0.1 + 100, skeleton), D.COLOURS["left"])
+
+
+def test_curves(figures):
+    x = np.arange(9)
+    figure = D.curve_figure({"train": (x, 0.5**x), "val": ([3], [0.2])}, "epoch", "loss", log_y=True)
+    (ax,) = figure.axes
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "loss", "log")
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 0.5**x)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["train", "val"]
+    assert has_colour(rendered(figure), D.COLOURS["left"], 20), "a curve of one point shows as a dot"
+    assert rendered(D.curve_figure({"a": (x, np.where(x < 4, np.nan, x - 6.0))}, "", "", log_y=True)).size
+    with pytest.raises(ValueError, match="at least one"):
+        D.curve_figure({}, "x", "y")
+    with pytest.raises(ValueError, match=r"curves\['train'\] y: expected 9, got shape \(8,\)"):
+        D.curve_figure({"train": (x, x[1:])}, "x", "y")
+
+
+def test_threads_draw_alike(figures):
+    pngs = {}
+
+    def draw(i):
+        pngs[i] = D.figure_to_png(D.curve_figure({"a": ([0, 1], [0, 1])}, "x", "y"))
+
+    threads = [threading.Thread(target=draw, args=(i,)) for i in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(pngs) == 3
+    assert len(set(pngs.values())) == 1
+
+
+def test_without_matplotlib_overlays_work_and_figures_say_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    assert D.encode_png(D.draw_skeleton(IMAGE, JOINTS_PX, CANONICAL))
+    with pytest.raises(ImportError, match=r"margipose\[viz\]"):
+        D.pose_figure(JOINTS_MM, CANONICAL)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def test_images_as_files(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    assert (decoded(D.encode_png(image)) == image).all()
+    D.write_png(image, tmp_path / "new" / "a.png")
+    assert (decoded((tmp_path / "new" / "a.png").read_bytes()) == image).all()
+    smooth = D.draw_skeleton(IMAGE, JOINTS_PX, CANONICAL)
+    jpeg = D.encode_jpeg(smooth)
+    assert jpeg.startswith(b"\xff\xd8\xff")
+    assert np.abs(decoded(jpeg).astype(int) - smooth).mean() < 3
+    for encode in (D.encode_png, D.encode_jpeg):
+        with pytest.raises(ValueError, match="image: expected H x W x 3 uint8 RGB"):
+            encode(image[..., :2])
+    with pytest.raises(ValueError, match="image: expected H x W x 3 uint8 RGB"):
+        D.write_png(image.astype(float), tmp_path / "b.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_figures_as_files(figures, tmp_path, monkeypatch):
+    figure = D.curve_figure({"a": ([0, 1], [0, 1])}, "x", "y")
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    for suffix, start in starts.items():
+        D.save_figure(figure, tmp_path / f"f{suffix}")
+        assert (tmp_path / f"f{suffix}").read_bytes().startswith(start)
+    assert decoded((tmp_path / "f.png").read_bytes()).shape == (408, 720, 3)
+    with pytest.raises(ValueError, match=r"f\.gif: figures are written as \.pdf, \.png or \.svg"):
+        D.save_figure(figure, tmp_path / "f.gif")
+
+    def fail(path, **_):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    before = (tmp_path / "f.png").read_bytes()
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        D.save_figure(figure, tmp_path / "f.png")
+    assert (tmp_path / "f.png").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
