@@ -61,6 +61,7 @@ th, td { padding: 0.32rem 0.8rem; text-align: left; border-bottom: 1px solid var
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--band); }
+td:not(.number) { min-width: 8rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }

@@ -98,8 +98,7 @@ def test_sides_are_those_of_the_names():
 
 def test_joints_and_bones_have_their_sides_colours():
     out = D.draw_skeleton(IMAGE, JOINTS_PX, CANONICAL)
-    assert out.shape == IMAGE.shape
-    assert out.dtype == np.uint8
+    assert (out.shape, out.dtype) == (IMAGE.shape, np.uint8)
     assert (IMAGE == 60).all(), "the image itself must not change"
     for joint, parent in CANONICAL.bones:
         j, p = JOINTS_PX[CANONICAL.indices([joint, parent])]
@@ -283,8 +282,7 @@ def test_the_pose_is_seen_as_from_the_camera_and_from_the_side(figures):
     left, right, head = (projected(front, j) for j in ("left_wrist", "right_wrist", "head_top"))
     assert left[0] > right[0], "who faces the camera has their left on the image's right"
     assert head[1] > left[1]
-    head, ankle = projected(side, "head_top"), projected(side, "left_ankle")
-    assert head[1] > ankle[1]
+    assert projected(side, "head_top")[1] > projected(side, "left_ankle")[1]
     away, near = projected(side, "pelvis"), projected(side, "pelvis", nearer=100)
     assert away[0] > near[0] + 5, "away from the camera is on the right"
     assert projected(front, "pelvis", nearer=100) == pytest.approx(projected(front, "pelvis"))
