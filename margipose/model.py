@@ -94,13 +94,18 @@ NAMED: dict[str, ModelSpec] = {
     "chatterbox": ModelSpec(type="chatterbox", backbone="resnet34", n_stages=1, axis_permutation=False),
     "lite": ModelSpec(
         backbone="efficientnet_lite0",
+        context=True,
         n_stages=2,
-        feature_channels=64,
+        feature_channels=48,
         column_channels=96,
         column_blocks=(0, 1, 1, 0),
     ),
 }
-"""Networks by name: the papers', and `lite`, which trains on a CPU."""
+"""Networks by name: the papers', made for 256x256 px, and `lite`, which trains on a CPU.
+
+`lite` takes sides of 128, 192, 256 or 384 px. At 128 px (heatmaps of 16x16 cells) a training step is about
+five times as fast as at 256 px: `benchmarks/lite.py` measures it, and the alternatives it was chosen from.
+"""
 
 
 def get_model_spec(name: str) -> ModelSpec:
@@ -180,6 +185,9 @@ class MargiPose(nn.Module):
 def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Module:
     """Build a network, freshly initialised, in training mode.
 
+    Its weights are laid out channels-last, and with them whatever it computes: on CPUs that is up to three
+    times as fast (`benchmarks/lite.py`), on GPUs it suits half precision.
+
     Args:
         spec: a configuration, or the name of one in `NAMED`.
         pretrained: start the backbone from ImageNet weights; see `margipose.backbones.build_backbone`.
@@ -191,10 +199,12 @@ def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Mod
     if spec.type == "chatterbox":
         from margipose.chatterbox import Chatterbox  # here, as that module needs this one's types
 
-        return Chatterbox(spec, pretrained)
-    if spec.type != "margipose":
+        model: nn.Module = Chatterbox(spec, pretrained)
+    elif spec.type == "margipose":
+        model = MargiPose(spec, pretrained)
+    else:
         raise ValueError(f"ModelSpec.type: {spec.type!r} is not one of 'margipose', 'chatterbox'")
-    return MargiPose(spec, pretrained)
+    return model.to(memory_format=torch.channels_last)
 
 
 def valid_input_sides(spec: ModelSpec | str, limit: int = 1024) -> list[int]:

@@ -89,15 +89,21 @@ def test_heatmaps_stay_float32_under_autocast(small):
     torch.testing.assert_close(half.coords_norm, full.coords_norm, rtol=0, atol=0.05)
 
 
-def test_channels_last_gives_the_same(small):
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_memory_layout_changes_nothing_but_speed(small, layout):
     images = torch.randn(2, 3, 64, 64)
+    other = build_model(SMALL).eval()
+    other.load_state_dict(small.state_dict())
+    other.to(memory_format=layout)
     with torch.no_grad():
         expected = small(images).coords_norm
-        other = build_model(SMALL).eval()
-        other.load_state_dict(small.state_dict())
-        other.to(memory_format=torch.channels_last)
-        out = other(images.contiguous(memory_format=torch.channels_last)).coords_norm
+        out = other(images.contiguous(memory_format=layout)).coords_norm
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_are_laid_out_channels_last(small):
+    weight = small.stages[0]["zy"].up[0].main[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_forward_leaves_nothing_behind(small):
