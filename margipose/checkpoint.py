@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from margipose.files import replacing
 from margipose.model import NAMED, ModelSpec, build_model
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, closest, from_mapping, to_mapping
@@ -110,13 +110,8 @@ def save(
     for key, value in model.state_dict().items():
         kept = value.detach().to("cpu", dtype if value.is_floating_point() else None)
         tensors[key] = kept.contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path_, device: torch.device | str = "cpu") -> Loaded:
@@ -332,7 +327,7 @@ def _describe_legacy(path: Path, content: dict[str, Any]) -> tuple[ModelSpec, In
     }
     if isinstance(content.get("epoch"), int):
         provenance["epoch"] = content["epoch"]
-    return spec, InputSpec(), provenance
+    return spec, InputSpec(pixel_centres="half"), provenance
 
 
 def legacy_key(spec: ModelSpec, key: str) -> str:

@@ -258,7 +258,9 @@ def _infer(args: argparse.Namespace) -> None:
         temporary.write_text(json.dumps({"image": str(args.image), **found.to_json()}, indent=1) + "\n")
     picture_path = args.out / f"{args.image.stem}.pose.png"
     skeleton = get_skeleton(loaded.input_spec.skeleton)
-    write_png(draw_skeleton(image, found.joints_px, skeleton, box=found.box_px), picture_path)
+    left, top, width, height = found.box_px
+    corners = (left, top, left + width - 1, top + height - 1)
+    write_png(draw_skeleton(image, found.joints_px, skeleton, box=corners), picture_path)
     print("joints_cam_mm: millimetres in camera space, x right, y down, z away from the camera")
     print(f"camera {found.camera} ({', '.join(f'{v:g}' for v in found.intrinsics)}); distance {found.depth}")
     print(f"poses: {json_path}\npicture: {picture_path}")

@@ -125,7 +125,7 @@ class TrainConfig:
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
-    "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 256, "height": 256}},
+    "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
     # Data.
     "h36m": {
         "train_sets": ["h36m/trainval"],

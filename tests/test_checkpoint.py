@@ -238,7 +238,7 @@ def test_golden_networks(golden, reference, tmp_path, backbone, n_stages, perm):
     torch.save({"state_dict": state, "model_desc": desc(backbone, n_stages, perm)}, path)
     model, input_spec, provenance = C.load(path)
     path.unlink()
-    assert input_spec == InputSpec()
+    assert input_spec == InputSpec(pixel_centres="half")
     assert provenance["pixelwise_loss"] == "jsd"
     image = torch.from_numpy(arrays["image_f32"])
     with torch.no_grad():

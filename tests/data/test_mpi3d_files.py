@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from margipose.data import mpi3d_files as F
-from margipose.data.atomic import replacing
+from margipose.files import replacing
 from margipose.data.mpi3d_calibration import (
     CameraCalibration,
     parse_calibration,
