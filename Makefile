@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,train,viz,synthetic,export
+EXTRAS := dev,train,viz,imagenet
 
 .PHONY: setup demo test lint benchmark clean
 

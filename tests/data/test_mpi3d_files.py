@@ -7,7 +7,6 @@ import pytest
 import scipy.io
 
 from margipose.data import mpi3d_files as F
-from margipose.files import replacing
 from margipose.data.mpi3d_calibration import (
     CameraCalibration,
     parse_calibration,
@@ -21,6 +20,7 @@ from margipose.data.mpi3d_preparation import (
     univ_scale_factor,
 )
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags, split_of, usable_cameras
+from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
 
 

@@ -1,0 +1,132 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from margipose.cli import main, parse_updates
+
+
+def words(settings):
+    return [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+
+
+def one_line(capsys):
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    return err
+
+
+def test_the_whole_way(people, tiny, tmp_path, capsys):
+    assert main(["train", "quick", *words(tiny)]) == 0
+    weights = tmp_path / "run" / "model.safetensors"
+    assert f"weights: {weights}" in capsys.readouterr().out
+    table = tmp_path / "table.json"
+    evaluate = ["eval", "--model", str(weights), "--dataset", "mpi3d", "--root", str(people)]
+    assert main([*evaluate, "--json", str(table), "--workers", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "14 joints, universal scale" in out
+    rows = json.loads(table.read_text())["rows"]
+    assert rows[-1]["group"] == "all"
+    with safe_open(weights, "pt") as file:
+        provenance = json.loads(file.metadata()["margipose"])["provenance"]
+    assert rows[-1]["values"]["mpjpe"] == pytest.approx(
+        provenance["metrics"]["mpi3d/test"]["mpjpe"], rel=1e-4
+    )
+    image = next(people.glob("test/S1/Seq1/imageSequence/video_0/*.jpg"))
+    infer = [
+        "infer",
+        str(image),
+        "--model",
+        str(weights),
+        "--box",
+        "10,10,70,70",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*infer, "--camera", "120,120,48,48"]) == 0
+    out = capsys.readouterr().out
+    assert "camera given (120, 120, 48, 48)" in out
+    document = json.loads((tmp_path / "out" / f"{image.stem}.pose.json").read_text())
+    assert np.isfinite(document["joints_cam_mm"]).all()
+    drawn = cv2.imread(str(tmp_path / "out" / f"{image.stem}.pose.png"))
+    assert drawn.shape == (96, 96, 3)
+    assert main(["describe", str(weights)]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["backbone"] == "resnet18"
+
+
+def test_prepare_synthetic(tmp_path, capsys):
+    assert main(["prepare", "synthetic", str(tmp_path / "d"), "--frames", "12", "--size", "64"]) == 0
+    assert len(list((tmp_path / "d").rglob("*.jpg"))) == 12
+
+
+def test_updates_are_json_where_they_can_be():
+    names, updates = parse_updates(["with", "quick", "lr=1e-3", "augment=false", "run_dir=a/b", "x=[1]"])
+    assert names == ["quick"]
+    assert updates == {"lr": 1e-3, "augment": False, "run_dir": "a/b", "x": [1]}
+
+
+def test_train_list(capsys):
+    assert main(["train", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "margipose_model" in out
+    assert "examples_per_epoch" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "lite_modl"], "did you mean 'lite_model'"),
+        (["train", "lrr=3"], "did you mean 'lr'"),
+        (["train", "epochs=true"], "expected int, got bool"),
+        (["train"], "nothing to train on"),
+        (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown protocol 'coco'"),
+        (["eval", "--model", "m", "--dataset", "mpi3d", "--root", "nowhere"], "nowhere: no such folder"),
+        (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
+        (["describe", "nothing.safetensors"], "nothing.safetensors"),
+        (["prepare", "synthetic", "x", "--frames", "0"], "--frames must be at least 1"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    assert message in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "COMMAND"),
+        (["trian"], "trian"),
+        (["infer"], "image"),
+        (["infer", "a.jpg", "--model", "m", "--box", "1,2,3"], "four numbers"),
+        (["eval"], "--model"),
+    ],
+)
+def test_wrong_usage_ends_in_one_line_and_code_2(argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert message in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["demo", "prepare", "train", "eval", "infer", "convert", "describe"])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"examples:\n  margipose {command}" in capsys.readouterr().out
+
+
+def test_infer_refuses_what_is_not_an_image_or_not_weights(tiny_weights, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff but not a JPEG")
+    assert main(["infer", str(broken), "--model", str(tiny_weights)]) == 2
+    assert "broken.jpg: not an image" in one_line(capsys)
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
+    assert main(["infer", str(image), "--model", str(broken)]) == 2
+    assert "broken.jpg" in one_line(capsys)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "broken.jpg"]

@@ -1,0 +1,74 @@
+"""What the README shows works."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from margipose.cli import build_parser, main, parse_updates
+from margipose.train import combine
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands(program):
+    lines = (line.split("#")[0] for block in blocks("sh") for line in block.splitlines())
+    return [shlex.split(line)[1:] for line in lines if line.startswith(program)]
+
+
+@pytest.fixture
+def folder(tiny_weights, tmp_path, monkeypatch):
+    """A folder with the files that the README's examples name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_weights, "model.safetensors")
+    image = np.random.default_rng(0).integers(0, 255, (240, 240, 3), np.uint8)
+    cv2.imwrite("photo.jpg", image)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda c: c.splitlines()[-1][:40])
+def test_python_runs(code, folder):
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("words", commands("margipose"), ids=" ".join)
+def test_commands_are_valid(words, folder):
+    args = build_parser().parse_args(words)
+    if args.command in ("infer", "describe"):
+        assert main(words) == 0
+    if args.command == "train" and args.words:
+        assert combine(*parse_updates(args.words)).train_sets
+
+
+def test_experiment_commands_are_valid():
+    found = commands("python")
+    assert found
+    for script, word, *rest in found:
+        assert (ROOT / script).is_file()
+        assert word == "with"
+        assert combine(*parse_updates(rest)).train_sets
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert commands("make")
+    for words in commands("make"):
+        assert words[0] in targets
+
+
+def test_linked_files_exist_and_modules_are_in_the_map():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for path in (ROOT / "margipose").iterdir():
+        if path.stem.startswith("_") or path.suffix not in ("", ".py"):
+            continue
+        assert re.search(rf"`{path.stem}/?`", README), f"{path.name} is missing from the README's map"

@@ -1,0 +1,134 @@
+import json
+
+import pytest
+import torch
+
+from margipose import checkpoint
+from margipose.spec import to_mapping
+from margipose.train import NAMED_CONFIGS, TrainConfig, combine, fit, pick_device
+
+
+def weights(path):
+    return checkpoint.load(path).model.state_dict()
+
+
+@pytest.mark.parametrize("name", sorted(NAMED_CONFIGS))
+def test_named_configurations_are_valid(name):
+    config = combine([name])
+    assert to_mapping(combine([], to_mapping(config))) == to_mapping(config)
+
+
+def test_later_names_and_keys_win():
+    config = combine(["margipose_model", "h36m", "1cycle", "rmsprop"], {"lr": 0.1, "model.n_stages": 2})
+    assert config.optimiser == "rmsprop"
+    assert config.lr == 0.1
+    assert config.model.n_stages == 2
+    assert config.model.backbone == "inceptionv4"
+    assert config.input.universal_scale is False
+    assert NAMED_CONFIGS["margipose_model"]["model"]["n_stages"] == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "updates", "message"),
+    [
+        (["lite_modl"], {}, "did you mean 'lite_model'"),
+        ([], {"lrr": 1}, "unknown key 'lrr'; did you mean 'lr'"),
+        ([], {"model.n_stage": 1}, "unknown key 'n_stage'; did you mean 'n_stages'"),
+        ([], {"epochs": "true"}, "TrainConfig.epochs: expected int"),
+        ([], {"lr": -1}, "TrainConfig.lr: must be positive"),
+        ([], {"momentum": 1.0}, "momentum"),
+        ([], {"train_sets": ["h36m"]}, "expected '<data set>/<split>'"),
+        ([], {"input.width": 250}, "sides that work"),
+        ([], {"batch_size": 64, "examples_per_epoch": 32}, "do not fill a batch"),
+        ([], {"train_sets": ["a/b"], "shares": [1, 2]}, "one for each of 1 train_sets"),
+        ([], {"data_roots.h36n": "x"}, "did you mean 'h36m'"),
+        ([], {"data_roots.h36m": 3}, "TrainConfig.data_roots.h36m: expected a folder"),
+        ([], {"optimiser": "adam"}, "'adam' is not one of"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_starts(names, updates, message):
+    with pytest.raises(ValueError, match=message):
+        combine(names, updates)
+
+
+def test_training_lowers_the_loss_and_leaves_everything_in_its_directory(tiny, tmp_path):
+    tiny = {**tiny, "epochs": 6, "augment": False, "examples_per_epoch": 80}
+    logged = []
+    result = fit(combine([], tiny), lambda *entry: logged.append(entry))
+    losses = [value for name, value, _ in logged if name == "loss"]
+    assert len(losses) == 6
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.evaluation is not None
+    values = result.evaluation.overall().values
+    assert dict((name, value) for name, value, _ in logged)["eval_mpjpe"] == values["mpjpe"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["name"], x["value"], x["step"]) for x in lines] == logged
+    loaded = checkpoint.load(result.checkpoint)
+    assert loaded.input_spec.width == 64
+    assert loaded.provenance["config"]["lr"] == 1e-3
+    assert loaded.provenance["metrics"]["mpi3d/test"]["mpjpe"] == values["mpjpe"]
+    assert json.loads((tmp_path / "run" / "train_config.json").read_text())["epochs"] == 6
+
+
+def test_same_seed_same_weights_whatever_the_workers(tiny, tmp_path):
+    a = fit(combine([], {**tiny, "eval_set": ""}))
+    b = fit(combine([], {**tiny, "eval_set": "", "run_dir": str(tmp_path / "b"), "workers": 2}))
+    c = fit(combine([], {**tiny, "eval_set": "", "run_dir": str(tmp_path / "c"), "seed": 5}))
+    assert a.evaluation is None
+    first, second, third = (weights(r.checkpoint) for r in (a, b, c))
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-4, atol=1e-5)
+    assert any(not torch.allclose(first[k].float(), third[k].float()) for k in first)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tiny, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop_after_first_epoch(name, value, step):
+        if name == "lr":
+            raise Stop
+
+    whole = fit(combine([], {**tiny, "eval_set": ""}))
+    settings = {**tiny, "eval_set": "", "run_dir": str(tmp_path / "other")}
+    with pytest.raises(Stop):
+        fit(combine([], settings), stop_after_first_epoch)
+    logged = []
+    resumed = fit(combine([], settings), lambda *entry: logged.append(entry))
+    assert [step for name, _, step in logged if name == "loss"] == [4]
+    for a, b in zip(weights(whole.checkpoint).values(), weights(resumed.checkpoint).values()):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_mixing_2d_examples(tiny, golden_dir, tmp_path):
+    import tarfile
+
+    with tarfile.open(golden_dir / "fixtures.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    roots = {**tiny["data_roots"], "mpii": str(tmp_path / "fixtures" / "mpii")}
+    mixed = {**tiny, "train_sets": ["mpi3d/train", "mpii/train"], "data_roots": roots, "eval_set": ""}
+    assert fit(combine([], mixed)).checkpoint.exists()
+
+
+def test_refuses_a_directory_with_another_run(tiny):
+    fit(combine([], {**tiny, "epochs": 1, "eval_set": ""}))
+    with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
+        fit(combine([], {**tiny, "epochs": 2, "eval_set": ""}))
+
+
+def test_says_when_there_is_nothing_to_train_on(tiny):
+    with pytest.raises(ValueError, match="nothing to train on"):
+        fit(TrainConfig())
+    with pytest.raises(ValueError, match="no such folder"):
+        fit(combine([], {**tiny, "data_roots": {"mpi3d": "nowhere"}}))
+
+
+def test_says_when_the_loss_is_not_finite(tiny):
+    with pytest.raises(ValueError, match="not finite"):
+        fit(combine([], {**tiny, "optimiser": "sgd", "lr": 1e12, "schedule": "constant"}))
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="device 'abacus'"):
+        pick_device("abacus")
