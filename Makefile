@@ -28,6 +28,7 @@ test: lint
 	$(BIN)/python -m pytest -q
 
 benchmark: setup
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/lite.py
 
 clean:

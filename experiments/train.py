@@ -6,7 +6,7 @@
     python experiments/train.py print_config with lite_model mpi3d      # what would be done
     python experiments/train.py -m HOST:PORT:DATABASE with ...          # to a MongoDB as well
 
-Named configurations and keys are those of `margipose.train`. Runs are recorded in runs/sacred/<number>,
+Named configurations and keys are those of `margipose.config`. Runs are recorded in runs/sacred/<number>,
 which is also the run's directory unless `run_dir` says otherwise; give `run_dir` to continue a run that was
 interrupted. `margipose train` does the same without Sacred.
 """
@@ -20,8 +20,9 @@ from sacred.observers import FileStorageObserver
 from sacred.run import Run
 from sacred.utils import SacredError
 
+from margipose.config import NAMED_CONFIGS, TrainConfig
 from margipose.spec import from_mapping, to_mapping
-from margipose.train import NAMED_CONFIGS, TrainConfig, fit
+from margipose.train import fit
 
 SETTINGS.CAPTURE_MODE = "sys"  # capturing file descriptors hangs with data-loading processes
 SETTINGS.DISCOVER_SOURCES = "sys"

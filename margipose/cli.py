@@ -192,9 +192,10 @@ def parse_updates(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from margipose.config import NAMED_CONFIGS, TrainConfig, combine
     from margipose.evaluate import format_table
     from margipose.spec import to_mapping
-    from margipose.train import NAMED_CONFIGS, TrainConfig, combine, fit
+    from margipose.train import fit
 
     if args.list:
         print("named configurations:")

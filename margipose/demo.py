@@ -23,6 +23,7 @@ from tqdm import tqdm
 from margipose import checkpoint
 from margipose.backbones import has_package_weights
 from margipose.camera import project
+from margipose.config import TrainConfig, combine
 from margipose.data import PoseDataset
 from margipose.data.images import read_image
 from margipose.draw import curve_figure, draw_skeleton, encode_png, figure_to_png, heatmap_figure, pose_figure
@@ -33,7 +34,7 @@ from margipose.infer import predict_image
 from margipose.page import Page, Picture
 from margipose.skeleton import CANONICAL
 from margipose.synthetic import make_synthetic
-from margipose.train import TrainConfig, combine, fit
+from margipose.train import fit
 
 __all__ = ["run_demo"]
 
@@ -51,7 +52,7 @@ def _config(dest: Path) -> TrainConfig:
         {
             "run_dir": str(dest / "run"),
             "data_roots": {"mpi3d": str(dest / "data")},
-            "epochs": 7,
+            "epochs": 5,
             "examples_per_epoch": 1280,
             "batch_size": 16,
             "lr": 2e-3,

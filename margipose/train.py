@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import torch
@@ -27,155 +27,19 @@ from tqdm import tqdm
 import margipose
 from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
-from margipose.backbones import Pretrained
-from margipose.data import DATASETS, PoseDataset, Records, Sample, load_records
+from margipose.config import TrainConfig
+from margipose.data import PoseDataset, Records, Sample, load_records
 from margipose.data.dataset import MixedDataset, ShuffledDraws
 from margipose.evaluate import Evaluation, evaluate, get_protocol
 from margipose.files import replacing
 from margipose.losses import marginal_loss
-from margipose.model import NAMED, ModelSpec, build_model, check_input_size
+from margipose.model import build_model
 from margipose.schedule import learning_rate
-from margipose.spec import InputSpec, closest, from_mapping, to_mapping
+from margipose.spec import to_mapping
 
-__all__ = ["NAMED_CONFIGS", "FitResult", "TrainConfig", "combine", "fit", "pick_device"]
+__all__ = ["FitResult", "fit", "pick_device"]
 
 Log = Callable[[str, float, int], None]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A whole training run.
-
-    Attributes:
-        run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
-        model: the network.
-        pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
-        input: what the network is fed, and the space it predicts in.
-        train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.
-        shares: how many examples of each to draw in turn; equal if empty.
-        eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
-        data_dir: folder that holds each data set's folder, by its name ...
-        data_roots: ... except those for which another folder is given here.
-        universal_scale: see `InputSpec`; the data sets are read accordingly.
-        augment: random augmentation (the paper's ranges for 3D and for 2D sets).
-        epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
-        optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
-        schedule: of the learning rate; see `schedule`.
-        clip_norm: limit of the gradient's norm; 0 for none.
-        sigma, pixelwise_loss: see `losses`.
-        seed: of the initial weights, the order of examples and the augmentation.
-        workers: processes that prepare samples.
-        device: "auto" takes a GPU if there is one.
-    """
-
-    run_dir: str = "runs/train"
-    model: ModelSpec = field(default_factory=lambda: NAMED["margipose"])
-    pretrained: Pretrained = False
-    input: InputSpec = field(default_factory=InputSpec)
-    train_sets: tuple[str, ...] = ()
-    shares: tuple[int, ...] = ()
-    eval_set: str = ""
-    data_dir: str = "data"
-    data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
-    augment: bool = True
-    epochs: int = 150
-    examples_per_epoch: int = 32_000
-    batch_size: int = 32
-    optimiser: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    lr: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: Literal["1cycle", "constant", "steps"] = "1cycle"
-    clip_norm: float = 0.0
-    sigma: float = 1.0
-    pixelwise_loss: Literal["jsd", "none"] = "jsd"
-    seed: int = 0
-    workers: int = 2
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "sigma": self.sigma}
-        for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"TrainConfig.{name}: must be positive, got {value}")
-        for name in ("weight_decay", "clip_norm", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
-        if self.examples_per_epoch < self.batch_size:
-            raise ValueError(
-                f"TrainConfig.examples_per_epoch: {self.examples_per_epoch} do not fill "
-                f"a batch of {self.batch_size}"
-            )
-        if self.shares and len(self.shares) != len(self.train_sets):
-            raise ValueError(
-                f"TrainConfig.shares: expected one for each of {len(self.train_sets)} train_sets, "
-                f"got {len(self.shares)}"
-            )
-        for name in (*self.train_sets, *([self.eval_set] if self.eval_set else [])):
-            if name.count("/") != 1:
-                raise ValueError(f"TrainConfig: expected '<data set>/<split>', got {name!r}")
-        for name, root in self.data_roots.items():
-            if name not in DATASETS:
-                raise ValueError(
-                    f"TrainConfig.data_roots: unknown data set {name!r}{closest(name, DATASETS)}"
-                )
-            if not isinstance(root, str):
-                raise ValueError(f"TrainConfig.data_roots.{name}: expected a folder, got {root!r}")
-        check_input_size(self.model, self.input.width, self.input.height)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.examples_per_epoch // self.batch_size
-
-
-NAMED_CONFIGS: dict[str, dict[str, Any]] = {
-    # Networks.
-    "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
-    "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
-    # Data.
-    "h36m": {
-        "train_sets": ["h36m/trainval"],
-        "eval_set": "h36m/test",
-        "input": {"universal_scale": False},
-    },
-    "mpi3d": {"train_sets": ["mpi3d/train"], "eval_set": "mpi3d/test", "input": {"universal_scale": True}},
-    "with_mpii": {"train_sets": ["mpi3d/train", "mpii/train"]},
-    # Recipes.
-    "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, "momentum": 0.9},
-    "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, "momentum": 0.0},
-    "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, "momentum": 0.9},
-    "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
-    "quick": {"epochs": 1, "examples_per_epoch": 64, "batch_size": 8, "workers": 0},
-}
-"""Partial configurations by name; the later one wins where two say different things."""
-
-
-def combine(names: list[str], updates: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The configuration of some named ones and further keys, which may be nested or dotted.
-
-    Raises:
-        ValueError: for an unknown name or key (the closest valid one is named), or a value that does not fit.
-    """
-    merged: dict[str, Any] = {}
-    for name in names:
-        if name not in NAMED_CONFIGS:
-            raise ValueError(f"no configuration is called {name!r}{closest(name, NAMED_CONFIGS)}")
-        _merge(merged, NAMED_CONFIGS[name])
-    for key, value in (updates or {}).items():
-        for part in reversed(key.split(".")[1:]):
-            value = {part: value}
-        _merge(merged, {key.split(".")[0]: value})
-    return from_mapping(TrainConfig, merged)
-
-
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    for key, value in new.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)

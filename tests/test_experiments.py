@@ -19,7 +19,8 @@ def run(cwd, *words):
 
 def test_sacred_and_the_command_line_do_the_same(tiny, tmp_path):
     from margipose import checkpoint
-    from margipose.train import combine, fit
+    from margipose.config import combine
+    from margipose.train import fit
 
     settings = {k: v for k, v in tiny.items() if k != "run_dir"}
     (tmp_path / "settings.json").write_text(json.dumps(settings))

@@ -11,7 +11,7 @@ LAYERS = [
     {"dsnt", "geometry", "skeleton", "backbones", "spec", "schedule", "files"},
     {"camera", "metrics", "losses", "heads"},
     {"augment", "model", "data", "checkpoint", "chatterbox"},
-    {"train", "evaluate", "infer", "draw", "export", "synthetic", "page"},
+    {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page"},
     {"demo"},
     {"cli"},
 ]

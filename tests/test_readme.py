@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from margipose.cli import build_parser, main, parse_updates
-from margipose.train import combine
+from margipose.config import combine
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from margipose import checkpoint
+from margipose.config import NAMED_CONFIGS, TrainConfig, combine
 from margipose.spec import to_mapping
-from margipose.train import NAMED_CONFIGS, TrainConfig, combine, fit, pick_device
+from margipose.train import fit, pick_device
 
 
 def weights(path):

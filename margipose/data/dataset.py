@@ -34,7 +34,7 @@ from margipose.data.records import Records
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
-__all__ = ["Draw", "MixedDataset", "PoseDataset", "Sample", "ShuffledDraws", "image_tensor"]
+__all__ = ["Draw", "MixedDataset", "PoseDataset", "Sample", "ShuffledDraws", "image_tensor", "tensor_image"]
 
 
 class Draw(NamedTuple):
@@ -73,6 +73,13 @@ def image_tensor(image: np.ndarray, spec: InputSpec) -> Tensor:
     mean, std = (np.asarray(v, np.float32) for v in (spec.mean, spec.std))
     values = image.astype(np.float32) * (1 / (255 * std)) - mean / std
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def tensor_image(values: Tensor, spec: InputSpec) -> np.ndarray:
+    """The RGB image `h x w x 3` uint8 that a network's input (`3 x h x w`) was made of."""
+    mean, std = (np.asarray(v, np.float32) for v in (spec.mean, spec.std))
+    pixels = (values.detach().cpu().float().numpy().transpose(1, 2, 0) * std + mean) * 255
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 
 class PoseDataset(Dataset[Sample]):
