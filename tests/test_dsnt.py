@@ -223,18 +223,22 @@ def test_masked_average_ignores_nan_in_what_is_masked():
     assert torch.equal(losses.grad, torch.tensor([[0.5, 0.0, 0.5]]))
 
 
-def test_traced_and_exported_functions_agree_with_eager():
-    def f(logits):
-        return D.dsnt(D.flat_softmax(logits))
+@pytest.mark.filterwarnings("ignore:.*jit.trace.*:DeprecationWarning")
+def test_traced_and_exported_functions_follow_the_size_of_their_input():
+    def f(logits, mu):
+        hm = D.flat_softmax(logits)
+        return D.dsnt(hm), D.js_reg_losses(hm, mu, 1.0), D.variance_reg_losses(hm, 1.0), D.covariance(hm)
 
     class Module(torch.nn.Module):
-        def forward(self, logits):
-            return f(logits)
+        def forward(self, logits, mu):
+            return f(logits, mu)
 
-    x = torch.randn(2, 3, 6, 8)
-    torch.testing.assert_close(torch.jit.trace(f, x)(2 * x), f(2 * x))
-    program = torch.export.export(Module(), (x,))
-    torch.testing.assert_close(program.module()(2 * x), f(2 * x))
+    first, second = ((torch.randn(b, 3, h, w), torch.rand(b, 3, 2)) for b, h, w in ((2, 6, 8), (4, 9, 5)))
+    torch.testing.assert_close(torch.jit.trace(f, first)(*second), f(*second))
+    batch, height, width = (torch.export.Dim(n) for n in ("batch", "height", "width"))
+    shapes = ({0: batch, 2: height, 3: width}, {0: batch})
+    program = torch.export.export(Module(), first, dynamic_shapes=shapes)
+    torch.testing.assert_close(program.module()(*second), f(*second))
 
 
 def test_refuses_shapes_that_do_not_fit():
