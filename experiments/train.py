@@ -56,7 +56,7 @@ def main(_config: dict, _run: Run) -> float | None:
         result = fit(
             config, lambda name, value, step: _run.log_scalar(name, float(value), step), progress=True
         )
-    except ValueError as error:
+    except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     print(f"weights: {result.checkpoint}")
     if result.evaluation is None:
@@ -69,4 +69,6 @@ if __name__ == "__main__":
     try:
         experiment.run_commandline()
     except SystemExit as stop:
-        sys.exit(2 if stop.code else 0)
+        # Sacred ends with 1 whatever happened; a mistake of the user's is told from a fault by its kind.
+        mistake = isinstance(stop.__context__, SacredError)
+        sys.exit(2 if stop.code and mistake else stop.code)

@@ -87,21 +87,13 @@ class Crop(NamedTuple):
         rotation_deg: float | Tensor = 0.0,
         flip: bool | Tensor = False,
     ) -> Crop:
-        """A crop from numbers, arrays or tensors."""
-
-        def double(x: object) -> Tensor:
-            return torch.as_tensor(x, dtype=torch.float64)
-
-        centre_px, scale = double(centre_px), double(scale)
-        lead = scale.shape
-        return cls(
-            centre_px,
-            scale,
-            double(rotation_deg).expand(lead),
-            double(flip).expand(lead),
-            double(in_size).expand(*lead, 2),
-            double(out_size).expand(*lead, 2),
-        )
+        """A crop from numbers, arrays or tensors, whose leading dimensions broadcast."""
+        pairs = [torch.as_tensor(x, dtype=torch.float64) for x in (centre_px, in_size, out_size)]
+        single = [torch.as_tensor(x, dtype=torch.float64) for x in (scale, rotation_deg, flip)]
+        lead = torch.broadcast_shapes(*(p.shape[:-1] for p in pairs), *(s.shape for s in single))
+        centre, inner, outer = (p.expand(*lead, 2) for p in pairs)
+        factor, angle, flipped = (s.expand(lead) for s in single)
+        return cls(centre, factor, angle, flipped, inner, outer)
 
 
 # --- Geometry -------------------------------------------------------------------------------------
@@ -191,7 +183,8 @@ def recover_joints(
         root_depth: mm, `...`. The result is proportional to it: recover at 1 to fit it
             (`camera.root_depth_from_height`), then multiply.
     """
-    depth = torch.as_tensor(root_depth, dtype=coords_norm.dtype).expand(coords_norm.shape[:-2])
+    kind = {"dtype": coords_norm.dtype, "device": coords_norm.device}
+    depth = torch.as_tensor(root_depth, **kind).expand(coords_norm.shape[:-2])
     joints = denormalise(coords_norm, crop_camera(crop, intrinsics), crop.out_size, depth, centre)
     return uncrop_joints(joints, crop, intrinsics, skeleton)
 
@@ -205,8 +198,9 @@ def bounding_box(joints_px: Tensor, in_size: Sequence[int] | Tensor) -> tuple[Te
 
 def multi_crop(crop: Crop) -> Crop:
     """The ten test-time variants of each crop: {no flip, flip} x centre offsets; `... x 10`."""
-    offsets = torch.tensor(MULTI_CROP_OFFSETS_PX, dtype=torch.float64).repeat(2, 1)
-    flips = torch.arange(2, dtype=torch.float64).repeat_interleave(len(MULTI_CROP_OFFSETS_PX))
+    kind = {"dtype": torch.float64, "device": crop.scale.device}
+    offsets = torch.tensor(MULTI_CROP_OFFSETS_PX, **kind).repeat(2, 1)
+    flips = torch.arange(2, **kind).repeat_interleave(len(MULTI_CROP_OFFSETS_PX))
     lead = (*crop.scale.shape, len(flips))
 
     def wide(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,16 +21,28 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_join_numbers(sys.argv[1:] if argv is None else argv))
     try:
         return args.run(args) or 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         text = " ".join(str(error).split())
         print(f"margipose {args.command}: error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"margipose {args.command}: interrupted; the same command goes on", file=sys.stderr)
+        goes_on = "; the same command goes on" if args.command in ("demo", "prepare", "train") else ""
+        print(f"margipose {args.command}: interrupted{goes_on}", file=sys.stderr)
         return 130
+
+
+def _join_numbers(argv: Sequence[str]) -> list[str]:
+    """`--box -3,1,5,5` as `--box=-3,1,5,5`: argparse takes a leading minus for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in ("--box", "--camera") and re.match(r"-[\d.]", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         _train,
         "train a network",
         "margipose train margipose_model h36m data_dir=/data run_dir=runs/h36m\n"
-        "margipose train lite_model mpi3d adamw batch_size=16 lr=5e-4\n"
+        "margipose train lite_model mpi3d adamw epochs=20 examples_per_epoch=8000\n"
         "margipose train --list",
     )
     sub.add_argument("words", nargs="*", metavar="NAME|KEY=VALUE", help="named configurations, then keys")
@@ -256,7 +269,9 @@ def _infer(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     json_path = args.out / f"{args.image.stem}.pose.json"
     with replacing(json_path) as temporary:
-        temporary.write_text(json.dumps({"image": str(args.image), **found.to_json()}, indent=1) + "\n")
+        temporary.write_text(
+            json.dumps({"image": str(args.image), **found.to_json()}, indent=1, allow_nan=False) + "\n"
+        )
     picture_path = args.out / f"{args.image.stem}.pose.png"
     skeleton = get_skeleton(loaded.input_spec.skeleton)
     left, top, width, height = found.box_px

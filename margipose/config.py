@@ -9,6 +9,7 @@ from typing import Any, Literal
 from margipose.backbones import Pretrained
 from margipose.data import DATASETS
 from margipose.model import NAMED, ModelSpec, check_input_size
+from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, closest, from_mapping, to_mapping
 
 __all__ = ["NAMED_CONFIGS", "TrainConfig", "combine"]
@@ -22,13 +23,13 @@ class TrainConfig:
         run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
         model: the network.
         pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
-        input: what the network is fed, and the space it predicts in.
+        input: what the network is fed, and the space it predicts in; with `universal_scale`, 3D labels
+            are read at universal scale.
         train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.
         shares: how many examples of each to draw in turn; equal if empty.
         eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
-        universal_scale: see `InputSpec`; the data sets are read accordingly.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets).
         epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
         optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
@@ -68,10 +69,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "sigma": self.sigma}
         for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"TrainConfig.{name}: must be positive, got {value}")
+            if not 0 < value < float("inf"):
+                raise ValueError(f"TrainConfig.{name}: must be positive and finite, got {value}")
         for name in ("weight_decay", "clip_norm", "workers", "seed"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
@@ -84,6 +85,14 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.shares: expected one for each of {len(self.train_sets)} train_sets, "
                 f"got {len(self.shares)}"
+            )
+        if self.shares and min(self.shares) < 1:
+            raise ValueError(f"TrainConfig.shares: expected at least 1 each, got {list(self.shares)}")
+        joints = len(get_skeleton(self.input.skeleton))
+        if joints != self.model.n_joints:
+            raise ValueError(
+                f"TrainConfig.model.n_joints: skeleton {self.input.skeleton!r} has {joints} joints, "
+                f"got {self.model.n_joints}"
             )
         for name in (*self.train_sets, *([self.eval_set] if self.eval_set else [])):
             if name.count("/") != 1:
@@ -113,7 +122,16 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "input": {"universal_scale": False},
     },
     "mpi3d": {"train_sets": ["mpi3d/train"], "eval_set": "mpi3d/test", "input": {"universal_scale": True}},
-    "with_mpii": {"train_sets": ["mpi3d/train", "mpii/train"]},
+    "h36m_mpii": {
+        "train_sets": ["h36m/trainval", "mpii/train"],
+        "eval_set": "h36m/test",
+        "input": {"universal_scale": False},
+    },
+    "mpi3d_mpii": {
+        "train_sets": ["mpi3d/train", "mpii/train"],
+        "eval_set": "mpi3d/test",
+        "input": {"universal_scale": True},
+    },
     # Recipes.
     "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, "momentum": 0.9},
     "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, "momentum": 0.0},

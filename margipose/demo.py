@@ -11,9 +11,11 @@ Everything lies in one folder, and running it again goes on where it was interru
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +28,15 @@ from margipose.camera import project
 from margipose.config import TrainConfig, combine
 from margipose.data import PoseDataset
 from margipose.data.images import read_image
-from margipose.draw import curve_figure, draw_skeleton, encode_png, figure_to_png, heatmap_figure, pose_figure
+from margipose.draw import (
+    check_matplotlib,
+    curve_figure,
+    draw_skeleton,
+    encode_png,
+    figure_to_png,
+    heatmap_figure,
+    pose_figure,
+)
 from margipose.dsnt import Marginals
 from margipose.evaluate import METRICS, Evaluation, format_table
 from margipose.files import replacing
@@ -41,26 +51,24 @@ __all__ = ["run_demo"]
 FRAMES = 1600
 SIZE_PX = 192
 SEED = 0
+NAMES = ("lite_model", "mpi3d", "adamw")
 COLUMNS = ("mpjpe", "p_mpjpe", "pck", "auc")
 SHOWN_JOINT = "left_wrist"
 ENLARGE = 3
 
 
-def _config(dest: Path) -> TrainConfig:
-    return combine(
-        ["lite_model", "mpi3d", "adamw"],
-        {
-            "run_dir": str(dest / "run"),
-            "data_roots": {"mpi3d": str(dest / "data")},
-            "epochs": 5,
-            "examples_per_epoch": 1280,
-            "batch_size": 16,
-            "lr": 2e-3,
-            "workers": 0,
-            "pretrained": "package" if has_package_weights() else False,
-            "seed": SEED,
-        },
-    )
+def _settings(dest: Path) -> dict[str, Any]:
+    return {
+        "run_dir": str(dest / "run"),
+        "data_roots.mpi3d": str(dest / "data"),
+        "epochs": 5,
+        "examples_per_epoch": 1280,
+        "batch_size": 16,
+        "lr": 2e-3,
+        "workers": 0,
+        "pretrained": "package" if has_package_weights() else False,
+        "seed": SEED,
+    }
 
 
 def run_demo(dest: Path, say: Callable[[str], None]) -> Path:
@@ -70,6 +78,7 @@ def run_demo(dest: Path, say: Callable[[str], None]) -> Path:
         dest: the folder for everything.
         say: receives lines for the user.
     """
+    check_matplotlib()  # now, not after the training
     started = time.monotonic()
     data = dest / "data"
     say(f"1/4 making {FRAMES} images of synthetic people in {data}")
@@ -79,7 +88,7 @@ def run_demo(dest: Path, say: Callable[[str], None]) -> Path:
             bar.update(done - bar.n)
 
         make_synthetic(data, FRAMES, SEED, workers=2, size=SIZE_PX, progress=progress)
-    config = _config(dest)
+    config = combine(NAMES, _settings(dest))
     say(f"2/4 training the lite network in {config.run_dir}: {config.epochs} epochs, then evaluating it")
     result = fit(config, progress=True)
     assert result.evaluation is not None
@@ -209,12 +218,18 @@ def _write_page(dest: Path, config: TrainConfig, weights: Path, evaluation: Eval
         ],
     )
     page.text("The same steps by hand:")
-    page.code(
-        f"margipose prepare synthetic {dest / 'data'} --frames {FRAMES} --seed {SEED} --size {SIZE_PX}\n"
-        f"margipose eval --model {weights} --dataset mpi3d --root {dest / 'data'}\n"
-        f"margipose infer {records.images[row]} --model {weights} "
-        f"--box {left:.0f},{top:.0f},{side:.0f},{side:.0f}"
-    )
+    camera = ",".join(f"{v:.2f}" for v in found.intrinsics)
+    settings = [f"{k}={json.dumps(v)}" for k, v in _settings(dest).items()]
+    commands = [
+        ["prepare", "synthetic", dest / "data", "--frames", FRAMES, "--seed", SEED, "--size", SIZE_PX],
+        ["train", *NAMES, *settings],
+        ["eval", "--model", weights, "--dataset", "mpi3d", "--root", dest / "data"],
+        [
+            *("infer", records.images[row], "--model", weights, "--camera", camera),
+            f"--box={left:.1f},{top:.1f},{side:.1f},{side:.1f}",
+        ],
+    ]
+    page.code("\n".join(shlex.join(["margipose", *map(str, words)]) for words in commands))
     return page.write(dest / "index.html")
 
 

@@ -144,6 +144,11 @@ def draw_skeleton(
 # --- Figures --------------------------------------------------------------------------------------
 
 
+def check_matplotlib() -> None:
+    """Raise an ImportError that says what to install, if figures cannot be drawn."""
+    _figure(1, 1)
+
+
 def _figure(width_in: float, height_in: float) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -71,13 +71,13 @@ class Marginals(NamedTuple):
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
 
 
 def _lead(x: Tensor, spatial_dims: int | None) -> int:
     """The number of leading (batch) dimensions of a heatmap tensor."""
     lead = 2 if spatial_dims is None else x.dim() - spatial_dims
-    if lead < 0 or x.dim() == lead:
+    if lead < 0 or x.dim() <= lead:
         want = "B x J x [D x] H x W" if spatial_dims is None else f"at least {spatial_dims} dimensions"
         raise ValueError(f"heatmaps: expected {want}, got shape {tuple(x.shape)}")
     return lead
@@ -85,7 +85,7 @@ def _lead(x: Tensor, spatial_dims: int | None) -> int:
 
 def _same_size(a: Tensor, b: Tensor, names: str) -> None:
     if a.shape != b.shape:
-        raise ValueError(f"{names} must have the same size, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"{names} must have the same size, got {list(a.shape)} and {list(b.shape)}")
 
 
 # --- Normalised and pixel coordinates -------------------------------------------------------------
@@ -112,6 +112,7 @@ def normalized_to_pixel_coordinates(coords, size):  # noqa: ANN001, ANN201  (ten
         size: number of pixels per axis, ordered ..., height, width.
     """
     if isinstance(coords, Tensor):
+        coords = _at_least_float32(coords)
         size = coords.new_tensor(size).flip(-1)
     return 0.5 * ((coords + 1) * size - 1)
 
@@ -119,6 +120,7 @@ def normalized_to_pixel_coordinates(coords, size):  # noqa: ANN001, ANN201  (ten
 def pixel_to_normalized_coordinates(coords, size):  # noqa: ANN001, ANN201  (tensor, array or number)
     """Normalised coordinates of pixel ones: the inverse of `normalized_to_pixel_coordinates`."""
     if isinstance(coords, Tensor):
+        coords = _at_least_float32(coords)
         size = coords.new_tensor(size).flip(-1)
     return ((2 * coords + 1) / size) - 1
 
@@ -171,8 +173,8 @@ def sharpen_heatmaps(heatmaps: Tensor, alpha: float, spatial_dims: int | None = 
     heatmaps = _at_least_float32(heatmaps)
     flat = heatmaps.flatten(_lead(heatmaps, spatial_dims))
     # Dividing by the maximum first keeps small values from underflowing to an all-zero heatmap.
-    flat = (flat / flat.amax(-1, keepdim=True)) ** alpha
-    return (flat / flat.sum(-1, keepdim=True)).reshape(heatmaps.shape)
+    flat = (flat / flat.amax(-1, keepdim=True).clamp(min=_LOG_EPS)).clamp(min=_LOG_EPS) ** alpha
+    return (flat / flat.sum(-1, keepdim=True).clamp(min=_LOG_EPS)).reshape(heatmaps.shape)
 
 
 # --- Expectations ---------------------------------------------------------------------------------
@@ -271,7 +273,9 @@ def covariance(
 def entropy(heatmaps: Tensor, spatial_dims: int | None = None) -> Tensor:
     """Entropy of each heatmap in nats, `B x J`: 0 for a point, log(number of cells) for a flat one."""
     heatmaps = _at_least_float32(heatmaps)
-    return torch.special.entr(heatmaps.flatten(_lead(heatmaps, spatial_dims))).sum(-1)
+    flat = heatmaps.flatten(_lead(heatmaps, spatial_dims))
+    # Not torch.special.entr: its gradient is infinite at the zeros that softmax underflows to.
+    return -(flat * (flat + _LOG_EPS).log()).sum(-1)
 
 
 # --- Marginal heatmaps (MargiPose) ----------------------------------------------------------------
@@ -337,24 +341,24 @@ def make_gauss(means: Tensor, size: Sequence[int], sigma: float | Tensor, normal
     return gauss / (gauss.sum(list(range(-count, 0)), keepdim=True) + _LOG_EPS)
 
 
-def _kl(p: Tensor, q: Tensor, axes: list[int]) -> Tensor:
-    return (p * ((p + _LOG_EPS).log() - (q + _LOG_EPS).log())).sum(axes)
+def _kl(p: Tensor, q: Tensor, ndims: int) -> Tensor:
+    return (p * ((p + _LOG_EPS).log() - (q + _LOG_EPS).log())).flatten(-ndims).sum(-1)
 
 
-def _js(p: Tensor, q: Tensor, axes: list[int]) -> Tensor:
+def _js(p: Tensor, q: Tensor, ndims: int) -> Tensor:
     m = 0.5 * (p + q)
-    return 0.5 * _kl(p, m, axes) + 0.5 * _kl(q, m, axes)
+    return 0.5 * _kl(p, m, ndims) + 0.5 * _kl(q, m, ndims)
 
 
-def _squared_difference(p: Tensor, q: Tensor, axes: list[int]) -> Tensor:
-    return ((p - q) ** 2).sum(axes)
+def _squared_difference(p: Tensor, q: Tensor, ndims: int) -> Tensor:
+    return ((p - q) ** 2).flatten(-ndims).sum(-1)
 
 
 def _compare_with_gauss(
     heatmaps: Tensor,
     mu_t: Tensor,
     sigma_t: float | Tensor,
-    divergence: Callable[[Tensor, Tensor, list[int]], Tensor],
+    divergence: Callable[[Tensor, Tensor, int], Tensor],
 ) -> Tensor:
     count = mu_t.shape[-1]
     if heatmaps.shape[:-count] != mu_t.shape[:-1]:
@@ -364,7 +368,7 @@ def _compare_with_gauss(
         )
     heatmaps = _at_least_float32(heatmaps)
     gauss = make_gauss(mu_t, heatmaps.shape[-count:], sigma_t)
-    return divergence(heatmaps, gauss, list(range(-count, 0)))
+    return divergence(heatmaps, gauss, count)
 
 
 def kl_reg_losses(heatmaps: Tensor, mu_t: Tensor, sigma_t: float | Tensor) -> Tensor:
@@ -410,19 +414,20 @@ def variance_reg_losses(heatmaps: Tensor, sigma_t: float | Tensor, spatial_dims:
 def euclidean_losses(actual: Tensor, target: Tensor) -> Tensor:
     """Euclidean distances, `B x J x D` to `B x J`; the gradient at distance 0 is 0."""
     _same_size(actual, target, "actual and target")
-    return torch.linalg.vector_norm(_at_least_float32(actual - target), dim=-1)
+    difference = _at_least_float32(actual) - _at_least_float32(target)
+    return torch.linalg.vector_norm(difference, dim=-1)
 
 
 def l1_losses(actual: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference over the coordinates, `B x J x D` to `B x J`."""
     _same_size(actual, target, "actual and target")
-    return _at_least_float32(actual - target).abs().mean(-1)
+    return (_at_least_float32(actual) - _at_least_float32(target)).abs().mean(-1)
 
 
 def mse_losses(actual: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference over the coordinates, `B x J x D` to `B x J`."""
     _same_size(actual, target, "actual and target")
-    return (_at_least_float32(actual - target) ** 2).mean(-1)
+    return ((_at_least_float32(actual) - _at_least_float32(target)) ** 2).mean(-1)
 
 
 def average_loss(losses: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -436,8 +441,10 @@ def average_loss(losses: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         Masked sum / max(number of unmasked, 1): 0 if nothing counts.
     """
+    losses = _at_least_float32(losses)
     if mask is None:
         return losses.sum() / max(losses.numel(), 1)
     _same_size(mask, losses, "mask and losses")
-    kept = torch.where(mask.bool(), losses * mask, torch.zeros_like(losses))
-    return kept.sum() / mask.sum().clamp(min=1)
+    weights = mask.to(losses.dtype)
+    kept = torch.where(weights != 0, losses * weights, torch.zeros_like(losses))
+    return kept.sum() / weights.sum().clamp(min=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from margipose.augment import recover_joints
 from margipose.camera import root_depth_from_height
-from margipose.data import PoseDataset, Records, Sample
+from margipose.data import DATASETS, PoseDataset, Records, Sample
+from margipose.data.dataset import batches
 from margipose.geometry import align
 from margipose.metrics import auc, joint_errors, mean_error, pck
 from margipose.skeleton import CANONICAL, VNECT_14, get_skeleton, root_relative
@@ -98,6 +99,8 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         ValueError: if there is none of that name.
     """
+    if name in DATASETS and name not in PROTOCOLS:
+        raise ValueError(f"data set {name!r} has 2D labels: there is no 3D protocol for it")
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}{closest(name, PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -140,9 +143,14 @@ class Evaluation:
         return [self._row(names.get(int(v), f"{column} {v}"), ids == v) for v in np.unique(ids)]
 
     def rows(self) -> list[Row]:
-        """The protocol's groups, then all poses."""
-        groups = [g for g in self.protocol.groups if g in self.records.ids]
-        return [row for g in groups for row in self.by(g)] + [self.overall()]
+        """The protocol's groups, each followed by the mean over its rows, then all poses."""
+        rows = []
+        for column in self.protocol.groups:
+            if column in self.records.ids:
+                groups = self.by(column)
+                means = {k: float(np.mean([g.values[k] for g in groups])) for k in self.values}
+                rows += [*groups, Row(f"mean over {column}", sum(g.count for g in groups), means)]
+        return [*rows, self.overall()]
 
     def per_joint_mm(self) -> dict[str, float]:
         """Mean error of each scored joint."""
@@ -212,7 +220,10 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        for batch in tqdm(loader, "evaluating", unit="batch", disable=not progress, leave=False):
+        count = len(loader) if isinstance(loader, Sized) else None
+        for batch in tqdm(
+            batches(loader), "evaluating", count, unit="batch", disable=not progress, leave=False
+        ):
             yield batch, model(batch.image.to(device)).coords_norm.cpu()
     finally:
         model.train(was_training)
@@ -235,6 +246,8 @@ def evaluate(
     """
     if not dataset.records.has_depth:
         raise ValueError(f"{dataset.records.name} has 2D labels only: 3D protocols cannot score it")
+    if len(dataset) == 0:
+        raise ValueError(f"{dataset.records.name}: there is nothing to evaluate")
     loader = DataLoader(dataset, batch_size, num_workers=workers)
     actual, expected = [], []
     for batch, coords_norm in predict(model, loader, device, progress):

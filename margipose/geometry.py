@@ -34,7 +34,8 @@ def apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def affine_2d(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) -> Tensor:
-    """3x3 matrices [[a, b, c], [d, e, f], [0, 0, 1]] from tensors of one shape: `... x 3 x 3`."""
+    """3x3 matrices [[a, b, c], [d, e, f], [0, 0, 1]] from tensors that broadcast: `... x 3 x 3`."""
+    a, b, c, d, e, f = torch.broadcast_tensors(a, b, c, d, e, f)
     zero, one = torch.zeros_like(a), torch.ones_like(a)
     return torch.stack((a, b, c, d, e, f, zero, zero, one), -1).unflatten(-1, (3, 3))
 
@@ -120,6 +121,9 @@ def fit_alignment(
         spread = (p**2).sum((-1, -2))
         # All points in one place fit any scale equally well.
         factor = torch.where(spread > 0, (turned * r).sum((-1, -2)) / spread, torch.ones_like(spread))
+        if not allow_reflection:
+            # Without a rotation the best factor may be negative, which mirrors all axes.
+            factor = factor.clamp(min=0)
     else:
         factor = torch.ones(points.shape[:-2], dtype=points.dtype, device=points.device)
     offset = (centre_r - factor[..., None, None] * centre_p @ rot.transpose(-1, -2)).squeeze(-2)

@@ -122,6 +122,9 @@ def predict_image(
         camera = "given"
         if len(intrinsics) != 4 or not all(np.isfinite(intrinsics)) or min(intrinsics[:2]) <= 0:
             raise ValueError(f"camera: expected f_x, f_y > 0 and c_x, c_y, got {list(intrinsics)}")
+    for name, value in (("height_mm", height_mm), ("root_depth_mm", root_depth_mm)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name}: expected a positive length in mm, got {value:g}")
     spec, skeleton = loaded.input_spec, get_skeleton(loaded.input_spec.skeleton)
     k = torch.tensor([float(v) for v in intrinsics], dtype=torch.float64)
     crop = Crop.make(
@@ -131,10 +134,16 @@ def predict_image(
         (spec.width, spec.height),
     )
     seen = warp_image(image, crop, k, spec.pixel_centres)
-    model = loaded.model.eval()
+    model = loaded.model
+    was_training = model.training
     parameter = next(model.parameters())
-    out = model(image_tensor(seen, spec)[None].to(parameter.device, parameter.dtype))
+    try:
+        out = model.eval()(image_tensor(seen, spec)[None].to(parameter.device, parameter.dtype))
+    finally:
+        model.train(was_training)
     coords = out.coords_norm[0].double().cpu()
+    if not torch.isfinite(coords).all():
+        raise ValueError("the network's prediction is not finite: its weights may be damaged")
     heatmaps = Marginals(*(h[0].cpu() for h in out.stages[-1]))
     unit = recover_joints(coords, crop, k, skeleton, 1.0, spec.centre)
     if root_depth_mm is not None:

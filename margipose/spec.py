@@ -51,8 +51,13 @@ class InputSpec:
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"InputSpec: size must be positive, got {self.width}x{self.height}")
-        if any(s <= 0 for s in self.std):
-            raise ValueError(f"InputSpec: std must be positive, got {self.std}")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(f"InputSpec: mean and std have 3 values, got {self.mean} and {self.std}")
+        finite = all(abs(v) < float("inf") for v in (*self.mean, *self.std))
+        if not finite or min(self.std) <= 0:
+            raise ValueError(
+                f"InputSpec: mean must be finite and std positive, got {self.mean} and {self.std}"
+            )
 
 
 def closest(word: str, valid: Iterable[str]) -> str:

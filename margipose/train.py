@@ -4,17 +4,20 @@
 with every number worth keeping. A run lives in one directory:
 
     train_config.json    what was asked for
-    metrics.jsonl        every logged number, a line each
+    metrics.jsonl        every logged number, a line each; rewritten after every epoch
     state.pt             to continue after an interruption, replaced after every epoch
     model.safetensors    the result
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset, Records, Sample, load_records
-from margipose.data.dataset import MixedDataset, ShuffledDraws
+from margipose.data.dataset import MixedDataset, ShuffledDraws, batches
 from margipose.evaluate import Evaluation, evaluate, get_protocol
 from margipose.files import replacing
 from margipose.losses import marginal_loss
@@ -60,8 +63,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device
 
@@ -70,7 +73,7 @@ def _load(config: TrainConfig, name: str, universal: bool) -> Records:
     """Records of "<data set>/<split>"."""
     which, split = name.split("/")
     root = config.data_roots.get(which) or Path(config.data_dir) / which
-    return load_records(which, root, split, **({} if which == "mpii" else {"universal": universal}))
+    return load_records(which, root, split, universal=universal)
 
 
 def _load_training(config: TrainConfig, name: str) -> PoseDataset:
@@ -132,7 +135,12 @@ def _prepare_run(config: TrainConfig) -> Path:
     # Where a run goes on, and with how many workers, does not change its result.
     ours = {k: v for k, v in to_mapping(config).items() if k not in ("run_dir", "workers", "device")}
     if path.exists():
-        theirs = json.loads(path.read_text())
+        try:
+            theirs = json.loads(path.read_text())
+            if not isinstance(theirs, dict):
+                raise ValueError("not a mapping")
+        except ValueError as error:
+            raise ValueError(f"{path}: not the settings of a run; remove {run_dir} to start again") from error
         different = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
         if different:
             raise ValueError(
@@ -145,16 +153,41 @@ def _prepare_run(config: TrainConfig) -> Path:
     return run_dir
 
 
-def _logger(path: Path, also: Log | None) -> Log:
-    """Append to a file of JSON lines, and pass on."""
+@dataclass
+class _Progress:
+    """What a run has behind it: whole epochs, and (name, value, step) of everything logged."""
 
-    def log(name: str, value: float, step: int) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps({"name": name, "step": step, "value": value}) + "\n")
-        if also is not None:
-            also(name, value, step)
+    epoch: int = 0
+    history: list[tuple[str, float, int]] = field(default_factory=list)
 
-    return log
+    def write(self, path: Path) -> None:
+        lines = (json.dumps({"name": n, "value": v, "step": s}) for n, v, s in self.history)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _save_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: _Progress) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "epoch": done.epoch,
+        "history": done.history,
+    }
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress:
+    if not path.exists():
+        return _Progress()
+    try:
+        # To the CPU: the optimiser's step counts must stay there, its other tensors follow the weights.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        return _Progress(int(state["epoch"]), [tuple(entry) for entry in state["history"]])
+    except Exception as error:  # whatever the unpickler trips over
+        raise ValueError(f"{path}: not the state of this run; remove it to start again") from error
 
 
 def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> FitResult:
@@ -177,41 +210,53 @@ def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> 
     if config.eval_set:
         protocol = get_protocol(config.eval_set.split("/")[0])
         evaluated = PoseDataset(_load(config, config.eval_set, protocol.universal), config.input)
-    run_dir = _prepare_run(config)
-    log = _logger(run_dir / "metrics.jsonl", log)
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.pretrained).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(config, model)
-    state_path = run_dir / "state.pt"
-    epoch = 0
-    if state_path.exists():
-        state = torch.load(state_path, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        epoch = state["epoch"]
-    while epoch < config.epochs:
-        loss = _train_epoch(config, model, optimiser, datasets, device, epoch, progress)
-        epoch += 1
-        step = epoch * config.steps_per_epoch
-        with replacing(state_path) as temporary:
-            torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}, temporary
-            )
-        log("loss", loss, step)
-        log("lr", optimiser.param_groups[0]["lr"], step)
+    run_dir = _prepare_run(config)
+    state_path, metrics_path = run_dir / "state.pt", run_dir / "metrics.jsonl"
+    done = _load_state(state_path, model, optimiser)
+
+    def record(values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            done.history.append((name, value, step))
+            if log is not None:
+                log(name, value, step)
+
+    while done.epoch < config.epochs:
+        loss = _train_epoch(config, model, optimiser, datasets, device, done.epoch, progress)
+        done.epoch += 1
+        rate = optimiser.param_groups[0]["lr"]
+        record({"loss": loss, "lr": rate}, done.epoch * config.steps_per_epoch)
+        _save_state(state_path, model, optimiser, done)
+        done.write(metrics_path)
     model.eval()
+    path = run_dir / "model.safetensors"
     provenance = _provenance(config)
+    # Before the evaluation, so that nothing that is wrong with its data costs the training.
+    checkpoint.save(path, model, config.input, provenance)
     result = None
     if evaluated is not None:
         result = evaluate(
             model, evaluated, protocol, workers=config.workers, device=device, progress=progress
         )
-        provenance["metrics"] = {config.eval_set: result.overall().values}
-        for metric, value in result.overall().values.items():
-            log(f"eval_{metric}", value, config.epochs * config.steps_per_epoch)
-    path = run_dir / "model.safetensors"
-    checkpoint.save(path, model.cpu(), config.input, provenance)
+        values = result.overall().values
+        record({f"eval_{k}": v for k, v in values.items()}, config.epochs * config.steps_per_epoch)
+        checkpoint.save(path, model, config.input, {**provenance, "metrics": {config.eval_set: values}})
+    done.write(metrics_path)
     return FitResult(path, result)
+
+
+@contextlib.contextmanager
+def _sharing_cores(workers: int, device: torch.device) -> Iterator[None]:
+    """Leave the workers a core each: threads that wait for a core in turn slow each other many times."""
+    before = torch.get_num_threads()
+    if device.type == "cpu" and workers > 0:
+        torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train_epoch(
@@ -225,6 +270,8 @@ def _train_epoch(
 ) -> float:
     """One pass of `examples_per_epoch` examples; returns its mean loss."""
     model.train()
+    # Whatever is random in the network is the same for an epoch, also after an interruption.
+    torch.manual_seed(config.seed + epoch)
     per_epoch, total = config.steps_per_epoch, config.epochs * config.steps_per_epoch
     count = per_epoch * config.batch_size
     draws = ShuffledDraws(
@@ -240,7 +287,8 @@ def _train_epoch(
     )
     summed = torch.zeros((), device=device)
     title = f"epoch {epoch + 1}/{config.epochs}"
-    with tqdm(loader, title, unit="batch", disable=not progress, leave=False) as bar:
+    bar = tqdm(batches(loader), title, per_epoch, unit="batch", disable=not progress, leave=False)
+    with bar, _sharing_cores(config.workers, device):
         for i, batch in enumerate(bar):
             step = epoch * per_epoch + i + 1
             rate = learning_rate(config.schedule, step, total, config.lr, config.momentum)
@@ -250,9 +298,9 @@ def _train_epoch(
             if i % 20 == 0 or i == per_epoch - 1:
                 mean = (summed / (i + 1)).item()
                 bar.set_postfix(loss=f"{mean:.3f}")
-                if mean != mean or mean in (float("inf"), float("-inf")):
+                if not math.isfinite(mean):
                     raise ValueError(
-                        f"the loss is not finite at step {step}: try a smaller lr or clip_norm=1"
+                        f"the loss is not finite by step {step}: try a smaller lr or clip_norm=1"
                     )
     return (summed / per_epoch).item()
 

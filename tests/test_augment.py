@@ -220,6 +220,16 @@ def test_bounding_box():
     assert scale == 1.5 * 80 / 100
 
 
+def test_one_crop_serves_many_cameras_and_one_camera_many_crops():
+    _, joints, intrinsics, crop = random_case(1)
+    cameras = intrinsics + torch.arange(3.0)[:, None]
+    close(A.image_map(crop, cameras)[2], A.image_map(crop, cameras[2]))
+    crops = A.Crop.make(crop.centre_px + torch.arange(6.0).reshape(3, 2), 0.7, (300, 300), (64, 64))
+    assert crops.scale.shape == crops.flip.shape == (3,)
+    moved = A.crop_joints(joints, crops, intrinsics, CANONICAL)
+    close(moved[1], A.crop_joints(joints, A.Crop(*(x[1] for x in crops)), intrinsics, CANONICAL))
+
+
 def test_multi_crop_is_ten_variants():
     _, joints, intrinsics, crop = random_case(3)
     ten = A.multi_crop(crop)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -82,6 +83,7 @@ def test_train_list(capsys):
         (["train", "lrr=3"], "did you mean 'lr'"),
         (["train", "epochs=true"], "expected int, got bool"),
         (["train"], "nothing to train on"),
+        (["eval", "--model", "m", "--dataset", "mpii", "--root", "."], "2D labels"),
         (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown protocol 'coco'"),
         (["eval", "--model", "m", "--dataset", "mpi3d", "--root", "nowhere"], "nowhere: no such folder"),
         (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
@@ -118,6 +120,25 @@ def test_help_has_examples(command, capsys):
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"examples:\n  margipose {command}" in capsys.readouterr().out
+
+
+def test_a_box_may_begin_left_of_the_image(people, tiny_weights, tmp_path):
+    image = next(people.glob("test/S1/Seq1/imageSequence/video_0/*.jpg"))
+    infer = ["infer", str(image), "--model", str(tiny_weights), "--out", str(tmp_path)]
+    for box in (["--box", "-3,-2.5,70,70"], ["--box=-3,-2.5,70,70"]):
+        assert main([*infer, *box]) == 0
+        assert json.loads((tmp_path / f"{image.stem}.pose.json").read_text())["box_px"] == [-3, -2.5, 70, 70]
+
+
+def test_a_broken_image_is_named_in_one_line_whoever_reads_it(people, tiny_weights, tmp_path, capsys):
+    shutil.copytree(people / "test", tmp_path / "test")
+    broken = next((tmp_path / "test").rglob("img_000003.jpg"))
+    broken.write_bytes(b"")
+    evaluate = ["eval", "--model", str(tiny_weights), "--dataset", "mpi3d", "--root", str(tmp_path)]
+    for workers in ("0", "1"):
+        assert main([*evaluate, "--workers", workers]) == 2
+        err = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+        assert err == f"margipose eval: error: {broken}: not an image that can be decoded"
 
 
 def test_infer_refuses_what_is_not_an_image_or_not_weights(tiny_weights, tmp_path, capsys):

@@ -192,7 +192,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda z: D.entropy(D.flat_softmax(z)), logits)
 
 
-def test_js_is_bounded_symmetric_and_zero_for_the_target_itself():
+def test_js_is_bounded_and_zero_for_the_target_itself():
     mu = torch.tensor([[[0.1, -0.2]]], dtype=torch.float64)
     gauss = D.make_gauss(mu, (9, 9), 1.0)
     close(D.js_reg_losses(gauss, mu, 1.0), torch.zeros(1, 1).double())
@@ -213,6 +213,39 @@ def test_half_precision_is_computed_in_float32(dtype):
         torch.testing.assert_close(D.js_reg_losses(hm, mu, 1.0), reference)
     sharp = D.flat_softmax(1000 * logits)  # exact zeros: where half-precision logarithms give NaN
     assert torch.isfinite(D.js_reg_losses(sharp.to(dtype), mu.to(dtype), 1.0)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_coordinates_are_float32(dtype):
+    many = torch.ones(1000, 100, dtype=dtype)  # their sum is beyond float16
+    assert D.average_loss(many) == 1
+    assert D.average_loss(many, many) == 1
+    a, b = torch.tensor([[[0.1, 0.2]]], dtype=dtype), torch.tensor([[[0.10009765625, 0.3]]])
+    for loss in (D.euclidean_losses, D.l1_losses, D.mse_losses):
+        torch.testing.assert_close(loss(a, b), loss(a.float(), b))
+    px = D.normalized_to_pixel_coordinates(torch.tensor([0.123], dtype=dtype), [1920])
+    assert px.dtype == torch.float32
+
+
+def test_gradients_stay_finite_where_softmax_underflows():
+    logits = (1000 * torch.randn(2, 3, 8, 8)).requires_grad_()
+    hm = D.flat_softmax(logits)
+    assert (hm == 0).any()
+    mu = torch.zeros(2, 3, 2)
+    total = D.entropy(hm).sum() + D.sharpen_heatmaps(hm, 0.5).sum() + D.sharpen_heatmaps(hm, 3).sum()
+    (total + D.js_reg_losses(hm, mu, 1.0).sum() + D.kl_reg_losses(hm, mu, 1.0).sum()).backward()
+    assert torch.isfinite(logits.grad).all()
+    empty = D.normalize_heatmaps(-torch.ones(1, 1, 4, 4), "relu")
+    assert torch.isfinite(D.sharpen_heatmaps(empty, 2)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_coordinate_losses_can_be_scripted():
+    a, b, mask = torch.rand(2, 3, 2), torch.rand(2, 3, 2), torch.tensor([[1.0, 0, 1], [0, 1, 1]])
+    for loss in (D.euclidean_losses, D.l1_losses, D.mse_losses):
+        torch.testing.assert_close(torch.jit.script(loss)(a, b), loss(a, b))
+    losses = D.euclidean_losses(a, b)
+    torch.testing.assert_close(torch.jit.script(D.average_loss)(losses, mask), D.average_loss(losses, mask))
 
 
 def test_masked_average_ignores_nan_in_what_is_masked():
@@ -251,5 +284,7 @@ def test_refuses_shapes_that_do_not_fit():
         D.linear_expectation(hm, [torch.zeros(4)])
     with pytest.raises(ValueError, match="B x J"):
         D.flat_softmax(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="B x J"):
+        D.dsnt(torch.zeros(3))
     with pytest.raises(ValueError, match="activation"):
         D.normalize_heatmaps(hm, "tanh")

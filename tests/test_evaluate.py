@@ -66,6 +66,9 @@ def test_rows_are_named_and_weigh_up_to_the_whole(dataset):
     assert sum(r.count for r in rows) == len(dataset)
     mean = sum(r.count * r.values["mpjpe"] for r in rows) / len(dataset)
     assert mean == pytest.approx(result.overall().values["mpjpe"])
+    values = [r.values["mpjpe"] for r in rows]
+    assert result.rows()[len(rows)].group == "mean over activity"
+    assert result.rows()[len(rows)].values["mpjpe"] == pytest.approx(np.mean(values))
     table = E.format_table(result.rows())
     assert len({len(line) for line in table.splitlines()}) == 1
     assert table.splitlines()[-1].startswith("all")
@@ -91,6 +94,8 @@ def test_refuses_what_cannot_be_scored(dataset):
     broken[3, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="prediction 3 is not finite"):
         E.score(broken, joints, E.get_protocol("mpi3d"))
+    with pytest.raises(ValueError, match="'mpii' has 2D labels"):
+        E.get_protocol("mpii")
     with pytest.raises(ValueError, match="unknown protocol 'h36n'; did you mean 'h36m'"):
         E.get_protocol("h36n")
     flat = PoseDataset(dataclasses.replace(dataset.records, has_depth=False), SPEC)

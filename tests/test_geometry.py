@@ -66,6 +66,12 @@ def test_a_mirrored_person_does_not_fit():
     close(cheat, points, 1e-6)
 
 
+def test_scaling_never_mirrors():
+    points = torch.randn(17, 3, dtype=torch.float64)
+    assert G.fit_alignment(points, -points, rotation=False, translation=False).scale == 0
+    close(G.align(points, -points, "scale", allow_reflection=True), torch.zeros_like(points), 1)
+
+
 def test_golden_alignment_needs_reflection_only_where_the_original_used_it(golden):
     g = {k: torch.as_tensor(v) for k, v in golden("skeleton").items()}
     fit = G.fit_alignment(g["proj"], g["refs"], allow_reflection=True)
@@ -87,6 +93,7 @@ def test_affine_maps():
     points = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     one = torch.tensor(1.0)
     matrix = G.affine_2d(2 * one, 0 * one, one, 0 * one, one, -one)
+    assert G.affine_2d(one.expand(4), one, one, one, one, one).shape == (4, 3, 3)
     close(G.apply_affine(matrix, points), torch.tensor([[3.0, 1.0], [7.0, -2.0]]))
     close(G.apply_affine(matrix[:2], points), G.apply_affine(matrix, points))
     with pytest.raises(ValueError, match="rows"):

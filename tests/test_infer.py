@@ -93,9 +93,18 @@ def test_doubt_is_reported(scene):
     assert "millimetres" in document["frames"]["joints_cam_mm"]
 
 
+def test_a_prediction_that_is_not_finite_is_refused(scene):
+    spec = InputSpec(256, 256)
+    with pytest.raises(ValueError, match="not finite"):
+        predict_image(Loaded(Seeing(spec, torch.full((17,), torch.nan)), spec, {}), scene[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"height_mm": -5}, "height_mm: expected a positive length"),
+        ({"height_mm": float("nan")}, "height_mm"),
+        ({"root_depth_mm": 0}, "root_depth_mm"),
         ({"box_px": (0, 0, 0, 10)}, "positive size"),
         ({"box_px": (0, 0, 10)}, "left, top, width, height"),
         ({"box_px": (700, 0, 10, 10)}, "outside the image, which is 640 x 480"),

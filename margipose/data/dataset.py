@@ -6,7 +6,7 @@ camera, so evaluation needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from margipose.augment import (
     NO_COLOUR_CHANGE,
     AugmentRanges,
+    Colour,
     Crop,
     adjust_colour,
     bounding_box,
@@ -34,7 +35,16 @@ from margipose.data.records import Records
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
-__all__ = ["Draw", "MixedDataset", "PoseDataset", "Sample", "ShuffledDraws", "image_tensor", "tensor_image"]
+__all__ = [
+    "Draw",
+    "MixedDataset",
+    "PoseDataset",
+    "Sample",
+    "ShuffledDraws",
+    "batches",
+    "image_tensor",
+    "tensor_image",
+]
 
 
 class Draw(NamedTuple):
@@ -115,6 +125,7 @@ class PoseDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | Draw) -> Sample:
         index, number = key if isinstance(key, tuple) else (key, 0)
+        index = range(len(self))[index]  # counts from the end, if negative, as sequences do
         image = read_image(self.records.images[index])
         crop, intrinsics = self.frame(index, image.shape[1::-1])
         colour = NO_COLOUR_CHANGE
@@ -147,10 +158,12 @@ class PoseDataset(Dataset[Sample]):
             if not valid.any():
                 raise ValueError(f"{r.images[index]}: no valid joint and no box to crop by")
             centre, scale = bounding_box(project(r.joints_cam_mm[index][valid], intrinsics), size)
+            if not 0 < scale < float("inf"):
+                raise ValueError(f"{r.images[index]}: the box around its joints is empty or not finite")
         return Crop.make(centre, scale, size, (self.spec.width, self.spec.height)), intrinsics
 
     def _sample(
-        self, index: int, image: np.ndarray, crop: Crop, intrinsics: Tensor, colour: object
+        self, index: int, image: np.ndarray, crop: Crop, intrinsics: Tensor, colour: Colour
     ) -> Sample:
         joints, valid = self.records.joints_cam_mm[index], self.records.valid[index]
         pixels = warp_image(image, crop, intrinsics, self.spec.pixel_centres)
@@ -162,15 +175,30 @@ class PoseDataset(Dataset[Sample]):
             px = project(moved, crop_camera(crop, intrinsics))
             seen = seen & (px >= 0).all(-1) & (px < crop.out_size).all(-1)
         return Sample(
-            image=image_tensor(adjust_colour(pixels, colour), self.spec),  # type: ignore[arg-type]
+            image=image_tensor(adjust_colour(pixels, colour), self.spec),
             target_norm=target.float(),
             valid=seen,
             has_depth=torch.tensor(self.records.has_depth),
-            joints_cam_mm=joints,
-            intrinsics=intrinsics,
+            joints_cam_mm=joints.clone(),
+            intrinsics=intrinsics.clone(),
             crop=crop,
             index=torch.tensor(index),
         )
+
+
+def batches(loader: Iterable[Sample]) -> Iterator[Sample]:
+    """A loader's batches; what is wrong with a file is told as the file's reader told it.
+
+    Raises:
+        ValueError: instead of the loader's own, which quotes the whole traceback of a worker process.
+    """
+    try:
+        yield from loader
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if "Original Traceback" not in message:
+            raise
+        raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from None
 
 
 class MixedDataset(Dataset[Sample]):

@@ -115,12 +115,15 @@ class Records:
         columns = {}
         for f in dataclasses.fields(first):
             values = [getattr(p, f.name) for p in parts]
-            if isinstance(values[0], Tensor):
+            if any(isinstance(v, Tensor) for v in values):
                 if any(v is None for v in values):
                     raise ValueError(f"{name}: column {f.name} is missing in some parts")
                 columns[f.name] = torch.cat(values)
-        if any(p.skeleton.name != first.skeleton.name or set(p.ids) != set(first.ids) for p in parts):
-            raise ValueError(f"{name}: parts differ in their skeletons or columns")
+        kinds = {(p.skeleton.name, p.has_depth, tuple(sorted(p.ids))) for p in parts}
+        if len(kinds) > 1:
+            raise ValueError(f"{name}: parts differ in skeleton, depth or id columns")
+        if not any(len(p) for p in parts):
+            raise ValueError(f"{name}: no records")
         return dataclasses.replace(
             first,
             name=name,

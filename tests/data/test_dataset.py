@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import tarfile
 
@@ -199,6 +200,36 @@ def test_records_select_and_concatenate(fixtures):
     assert reverse.images == [records.images[5], records.images[0]]
     both = data.Records.concatenated("x", [reverse, records])
     close(both.joints_cam_mm[2:], records.joints_cam_mm)
+    bare = dataclasses.replace(records, intrinsics_size=None)
+    for parts in ([bare, records], [records, bare]):
+        with pytest.raises(ValueError, match="column intrinsics_size is missing in some"):
+            data.Records.concatenated("x", parts)
+    with pytest.raises(ValueError, match="differ in skeleton, depth"):
+        data.Records.concatenated("x", [records, dataclasses.replace(records, has_depth=False)])
+    with pytest.raises(ValueError, match="no records"):
+        data.Records.concatenated("x", [records.select([])])
+
+
+def test_samples_do_not_share_memory_with_the_records(fixtures):
+    ds = dataset(fixtures, "mpi3d", "test")
+    before = ds.records.joints_cam_mm.clone()
+    ds[0].joints_cam_mm.zero_()
+    assert torch.equal(ds.records.joints_cam_mm, before)
+    assert ds[-1].index == len(ds) - 1
+
+
+def test_a_single_joint_makes_no_box(fixtures):
+    ds = dataset(fixtures, "mpi3d", "test")
+    ds.records.valid[0] = False
+    ds.records.valid[0, 3] = True
+    with pytest.raises(ValueError, match="box around its joints is empty"):
+        ds[0]
+
+
+def test_human36m_tables_go_by_action(fixtures):
+    records = data.load_records("h36m", fixtures / "h36m", "test")
+    names = {records.id_names["action"][int(a)] for a in records.ids["action"]}
+    assert names == {"Walking", "Discussion"}
 
 
 def test_errors_name_the_file_and_what_was_expected(fixtures, tmp_path):
