@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
+from margipose.data.hdf5 import open_hdf5, read_numbers
 from margipose.data.records import Records
 from margipose.skeleton import H36M
 
@@ -58,50 +58,45 @@ def load(root: str | Path, split: str = "trainval", *, universal: bool = False) 
     for path in sorted(Path(root).glob("S*/*/annot.h5")):
         if path.parts[-3] in {f"S{s}" for s in SPLITS[split]}:
             parts.append(_sequence(path, universal))
-    if not parts:
+    if not any(len(p) for p in parts):
         subjects = ", ".join(f"S{s}" for s in SPLITS[split])
         raise ValueError(
-            f"{root}: expected <subject>/<Action>-<subaction>/annot.h5 of {subjects}, found none"
+            f"{root}: expected <subject>/<Action>-<subaction>/annot.h5 of {subjects}, "
+            + ("found none" if not parts else "found only empty ones")
         )
     return Records.concatenated(f"h36m/{split}", parts)
 
 
 def _sequence(path: Path, universal: bool) -> Records:
     suffix = "-univ" if universal else ""
-    try:
-        with h5py.File(path) as file:
-
-            def column(key: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-                if key not in file:
-                    raise ValueError(f"{path}: key {key!r} is missing")
-                values = file[key][()]
-                if values.shape[1:] != shape or (key != "camera" and len(values) != len(file["camera"])):
-                    rows = len(file["camera"])
-                    raise ValueError(
-                        f"{path}: key {key!r} has shape {values.shape}, expected {(rows, *shape)}"
-                    )
-                return values
-
-            cameras, frames = column("camera"), column("frame")
-            joints = column(f"pose/3d{suffix}", (len(H36M), 3)).astype(np.float64)
-            ids = {k: column(k) for k in ("subject", "action", "subaction")}
-            intrinsics = np.empty((len(cameras), 4))
-            for camera in np.unique(cameras):
-                key = f"intrinsics{suffix}/{camera}"
-                if key not in file or file[key].shape != (4,):
-                    raise ValueError(f"{path}: key {key!r}: expected 4 numbers (f_x, c_x, f_y, c_y)")
-                f_x, c_x, f_y, c_y = file[key][()]
-                intrinsics[cameras == camera] = f_x, f_y, c_x, c_y
-    except OSError as error:
-        raise ValueError(f"{path}: expected an HDF5 file ({error})") from error
-    images = [path.parent / "imageSequence" / str(c) / f"img_{f:06d}.jpg" for c, f in zip(cameras, frames)]
+    with open_hdf5(path) as file:
+        cameras = read_numbers(file, "camera", "a camera number per row", (None,), whole=True)
+        rows = len(cameras)
+        ids = {
+            key: read_numbers(file, key, f"a whole number for each of {rows} rows", (rows,), whole=True)
+            for key in ("subject", "action", "subaction", "frame")
+        }
+        expected = f"{rows} rows x {len(H36M)} joints x 3 finite numbers"
+        joints = read_numbers(file, f"pose/3d{suffix}", expected, (rows, len(H36M), 3), finite=True)
+        intrinsics = np.empty((rows, 4))
+        for camera in np.unique(cameras):
+            key = f"intrinsics{suffix}/{camera}"
+            expected = "4 finite numbers (f_x, c_x, f_y, c_y)"
+            f_x, c_x, f_y, c_y = read_numbers(file, key, expected, (4,), finite=True)
+            if not min(f_x, f_y) > 0:
+                raise ValueError(f"{path}: key {key!r}: expected positive focal lengths, got {f_x}, {f_y}")
+            intrinsics[cameras == camera] = f_x, f_y, c_x, c_y
+    images = [
+        path.parent / "imageSequence" / str(c) / f"img_{f:06d}.jpg" for c, f in zip(cameras, ids["frame"])
+    ]
+    joints_cam_mm = torch.from_numpy(joints.astype(np.float64))
     return Records(
         name=str(path.parent),
         skeleton=H36M,
         images=images,
-        joints_cam_mm=torch.from_numpy(joints),
-        valid=torch.ones(joints.shape[:2], dtype=torch.bool),
+        joints_cam_mm=joints_cam_mm,
+        valid=torch.ones(joints_cam_mm.shape[:2], dtype=torch.bool),
         intrinsics=torch.from_numpy(intrinsics),
-        ids={**ids, "camera": cameras, "frame": frames},
+        ids={**ids, "camera": cameras},
         id_names={"action": ACTIONS},
     )

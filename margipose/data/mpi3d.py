@@ -7,8 +7,9 @@ S8/Seq2: as published, their people also appear in training.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,15 +24,17 @@ __all__ = ["SPLITS", "load"]
 
 SPLITS = ("train", "val", "trainval", "test")
 
+ScaleAbout = Literal["camera", "root"]
+
 
 def load(
     root: str | Path,
     split: str = "train",
     *,
     universal: bool = True,
-    scale_about: Literal["camera", "root"] = "camera",
+    scale_about: ScaleAbout = "camera",
 ) -> Records:
-    """Every usable frame of a split.
+    """Every usable frame of a split. Subjects of the test split are named TS1, TS2, ... for tables.
 
     Args:
         root: the folder that holds `train`, `val` and `test`.
@@ -41,15 +44,29 @@ def load(
             person moves nearer or farther) or the root joint.
 
     Raises:
-        ValueError: naming the file and what is wrong with it, or the splits there are.
+        ValueError: naming the file and what is wrong with it, or the splits there are, or the folder of
+            a split without any usable frame.
     """
     if split not in SPLITS:
         raise ValueError(f"mpi3d: unknown split {split!r}; valid: {', '.join(SPLITS)}")
+    if scale_about not in get_args(ScaleAbout):
+        raise ValueError(
+            f"mpi3d: unknown scale_about {scale_about!r}; valid: {', '.join(get_args(ScaleAbout))}"
+        )
     parts = []
     for name in ("train", "val") if split == "trainval" else (split,):
         for directory in files.list_sequences(Path(root), name):
             parts += _sequence(directory, name == "test", universal, scale_about)
-    return Records.concatenated(f"mpi3d/{split}", parts)
+    if not any(len(p) for p in parts):
+        raise ValueError(
+            f"{root}: mpi3d/{split} has no frame to use: no metadata.h5 has interesting_frames"
+            + (" that are valid in annot_data.mat" if split == "test" else "")
+        )
+    records = Records.concatenated(f"mpi3d/{split}", parts)
+    if split != "test":
+        return records
+    subjects = {int(s): f"TS{s}" for s in np.unique(records.ids["subject"])}
+    return replace(records, id_names={**records.id_names, "subject": subjects})
 
 
 def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str) -> list[Records]:
@@ -58,6 +75,12 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
     subject, sequence = files.sequence_number(directory)
     skeleton = CANONICAL if is_test else MPI3D
     annotations = _test_annotations(directory) if is_test else None
+    total = metadata.joints_cam_mm.shape[1]
+    if annotations is not None and len(annotations.valid_frame) != total:
+        raise ValueError(
+            f"{directory / 'annot_data.mat'}: expected the {total} frames of joints3d in metadata.h5, "
+            f"got {len(annotations.valid_frame)}"
+        )
     records = []
     for camera, frames in metadata.interesting_frames.items():
         if camera not in cameras:
@@ -65,10 +88,14 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
         if annotations is not None:
             frames = frames[annotations.valid_frame[frames]]
         joints = torch.from_numpy(metadata.joints_cam_mm[camera, frames].astype(np.float64))
+        where = f"{directory / 'metadata.h5'}: key 'joints3d'"
         if joints.shape[1] != len(skeleton):
+            raise ValueError(f"{where}: expected {len(skeleton)} joints, got {joints.shape[1]}")
+        broken = ~torch.isfinite(joints).all(-1).all(-1)
+        if broken.any():
             raise ValueError(
-                f"{directory / 'metadata.h5'}: key 'joints3d': expected {len(skeleton)} joints, "
-                f"got {joints.shape[1]}"
+                f"{where}: camera {camera}, frame {frames[broken.numpy()][0]} is among interesting_frames, "
+                "but its joints are not finite"
             )
         if universal:
             kept = joints[:, skeleton.index(skeleton.root), None] if scale_about == "root" else 0.0

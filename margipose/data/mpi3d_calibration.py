@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +47,14 @@ class CameraCalibration:
         return self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy
 
 
-def _numbers(words: list[str], counts: tuple[int, ...], where: str) -> list[float]:
+def _numbers(words: list[str], count: int, where: str) -> list[float]:
     try:
         values = [float(w) for w in words[1:]]
     except ValueError:
         values = None
-    if values is None or len(values) not in counts:
-        raise ValueError(f"{where}: expected {words[0]!r} and {counts[0]} numbers, got {' '.join(words)!r}")
+    if values is None or len(values) != count or not np.isfinite(values).all():
+        got = repr(" ".join(words)[:200])
+        raise ValueError(f"{where}: expected {words[0]!r} and {count} finite numbers, got {got}")
     return values
 
 
@@ -76,16 +78,17 @@ def parse_calibration(text: str, where: str = "camera.calibration") -> dict[int,
         if not words:
             continue
         if words[0] == "name":
-            if len(words) != 2 or not words[1].isdigit():
-                raise ValueError(f"{here}: expected 'name' and a camera number, got {line.strip()!r}")
-            if int(words[1]) in blocks:
-                raise ValueError(f"{here}: camera {words[1]} appears twice")
-            current = blocks[int(words[1])] = {}
-            starts[int(words[1])] = number
+            if len(words) != 2 or not re.fullmatch("[0-9]{1,9}", words[1]):
+                raise ValueError(f"{here}: expected 'name' and a camera number, got {line.strip()[:200]!r}")
+            camera = int(words[1])
+            if camera in blocks:
+                raise ValueError(f"{here}: camera {camera} appears twice")
+            current = blocks[camera] = {}
+            starts[camera] = number
         elif words[0] in ("size", "intrinsic", "extrinsic"):
             if current is None:
                 raise ValueError(f"{here}: {words[0]!r} comes before any 'name' line")
-            current[words[0]] = _numbers(words, (2,) if words[0] == "size" else (16,), here)
+            current[words[0]] = _numbers(words, 2 if words[0] == "size" else 16, here)
     if not blocks:
         raise ValueError(f"{where}: expected at least one camera ('name <number>'), found none")
     return {c: _camera(b, f"{where}, line {starts[c]}: camera {c}") for c, b in blocks.items()}
@@ -98,19 +101,29 @@ def _camera(block: Mapping[str, list[float]], where: str) -> CameraCalibration:
     width, height = block["size"]
     intrinsic = np.reshape(block["intrinsic"], (4, 4))
     fx, fy, cx, cy = intrinsic[0, 0], intrinsic[1, 1], intrinsic[0, 2], intrinsic[1, 2]
-    if min(width, height, fx, fy) <= 0:
+    if not min(width, height, fx, fy) > 0:
         raise ValueError(
             f"{where}: size and focal lengths must be positive, got {width}, {height}, {fx}, {fy}"
         )
+    if not (width.is_integer() and height.is_integer()):
+        raise ValueError(f"{where}: expected a size in whole pixels, got {width}, {height}")
     extrinsic = np.reshape(block["extrinsic"], (4, 4)) if "extrinsic" in block else np.eye(4)
-    return CameraCalibration(
-        float(fx), float(fy), float(cx), float(cy), round(width), round(height), extrinsic
-    )
+    return CameraCalibration(float(fx), float(fy), float(cx), float(cy), int(width), int(height), extrinsic)
 
 
 def read_calibration(path: Path) -> dict[int, CameraCalibration]:
-    """Cameras of a `camera.calibration` file by id; errors as `parse_calibration`."""
-    return parse_calibration(Path(path).read_text(), str(path))
+    """Cameras of a `camera.calibration` file by id; see `parse_calibration`.
+
+    Raises:
+        ValueError: naming the file, and the line if it is one that does not fit.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text file ({error.reason} at byte {error.start})") from error
+    return parse_calibration(text, str(path))
 
 
 def write_calibration(path: Path, cameras: Mapping[int, CameraCalibration]) -> None:
@@ -128,4 +141,4 @@ def write_calibration(path: Path, cameras: Mapping[int, CameraCalibration]) -> N
             "  radial      0",
         ]
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

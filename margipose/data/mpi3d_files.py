@@ -15,9 +15,8 @@ complete. The calibration is `margipose.data.mpi3d_calibration`'s.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,15 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from margipose.data.hdf5 import (
+    check_numbers,
+    dataset,
+    names,
+    one_line,
+    open_hdf5,
+    read_numbers,
+    reading,
+)
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags
 from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
@@ -120,76 +128,72 @@ class Metadata:
     masks: MaskFlags | None = None
 
 
-@contextlib.contextmanager
-def _open_hdf5(path: Path) -> Iterator[h5py.File]:
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: expected an HDF5 file ({error})") from error
-    with file:
-        yield file
-
-
-def _dataset(file: h5py.File, key: str, expected: str, ndim: int | None = None) -> h5py.Dataset:
-    found = file.get(key)
-    if not isinstance(found, h5py.Dataset):
-        raise ValueError(f"{file.filename}: key {key!r} is missing; expected {expected}")
-    if ndim is not None and found.ndim != ndim:
-        raise ValueError(f"{file.filename}: key {key!r}: expected {expected}, got shape {found.shape}")
-    return found
-
-
-_JOINTS = "cameras x frames x joints x 3 numbers"
-
-
 def _joints_dataset(file: h5py.File) -> h5py.Dataset:
-    found = _dataset(file, "joints3d", _JOINTS, 4)
-    if found.shape[-1] != 3:
-        raise ValueError(f"{file.filename}: key 'joints3d': expected {_JOINTS}, got shape {found.shape}")
-    return found
+    return dataset(file, "joints3d", "cameras x frames x joints x 3 numbers", (None, None, None, 3))
 
 
 def read_metadata(path: Path) -> Metadata:
     """Read a whole `metadata.h5`.
 
     Raises:
-        ValueError: naming the file and key, if something is missing or of the wrong shape, or if an
-            interesting frame or its camera has no joints.
+        ValueError: naming the file and key, if something is missing, of the wrong shape or not a number,
+            or if `joints3d` lacks an interesting frame or its camera.
     """
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         joints = _joints_dataset(file)
-        scale = np.ravel(_dataset(file, "scale", "one number"))
-        if scale.size != 1 or not scale[0] > 0:
-            raise ValueError(f"{path}: key 'scale': expected one positive number, got {scale}")
+        with reading(f"{path}: key 'joints3d'"):
+            joints_cam_mm = joints[()]
+        scale = np.ravel(read_numbers(file, "scale", "one positive number"))
+        if scale.size != 1 or not 0 < scale[0] < np.inf:
+            raise ValueError(f"{path}: key 'scale': expected one positive number, got {scale[:9]}")
         frames = {}
-        group = file.get("interesting_frames")
-        if not isinstance(group, h5py.Group):
-            raise ValueError(f"{path}: key 'interesting_frames' is missing; expected camera<c> in it")
-        for name in group:
+        for name in names(file, "interesting_frames", "camera<c> in it"):
             key = f"interesting_frames/{name}"
-            camera = name.removeprefix("camera")
-            indices = np.ravel(_dataset(file, key, "0-based frame indices"))
-            if not camera.isdigit() or int(camera) >= joints.shape[0]:
+            found = re.fullmatch(r"camera([0-9]{1,9})", name)
+            if found is None:
+                raise ValueError(f"{path}: key {key!r}: expected a name camera<c>")
+            if int(found[1]) >= joints.shape[0]:
                 raise ValueError(f"{path}: key {key!r}: joints3d has cameras 0 to {joints.shape[0] - 1} only")
+            indices = np.ravel(read_numbers(file, key, "0-based frame indices", whole=True))
             if indices.size and not (indices.min() >= 0 and indices.max() < joints.shape[1]):
                 raise ValueError(f"{path}: key {key!r}: expected indices below {joints.shape[1]} frames")
-            frames[int(camera)] = indices.astype(np.int64)
-        masks = None
-        if "usable_masks" in file.attrs:
-            names = set(str(file.attrs["usable_masks"]).split())
-            masks = MaskFlags(**{name: name in names for name in MaskFlags.__dataclass_fields__})
-        return Metadata(joints[()], float(scale[0]), dict(sorted(frames.items())), masks)
+            frames[int(found[1])] = indices
+        masks = _read_masks(file)
+    return Metadata(joints_cam_mm, float(scale[0]), dict(sorted(frames.items())), masks)
+
+
+def _read_masks(file: h5py.File) -> MaskFlags | None:
+    where = f"{file.filename}: attribute 'usable_masks'"
+    with reading(where):
+        text = file.attrs.get("usable_masks")
+    if text is None:
+        return None
+    known = MaskFlags.__dataclass_fields__
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    if not isinstance(text, str) or not set(text.split()) <= set(known):
+        raise ValueError(f"{where}: expected names out of {', '.join(known)}, got {str(text)[:80]!r}")
+    return MaskFlags(**{name: name in text.split() for name in known})
 
 
 def read_joints(path: Path, camera: int, frames: Sequence[int] | NDArray[np.integer]) -> FloatArray:
-    """Joints of some frames of one camera, frames x joints x 3 (mm), without reading the other cameras."""
-    with _open_hdf5(path) as file:
+    """Joints of some frames of one camera, frames x joints x 3 (mm), without reading the other cameras.
+
+    Raises:
+        ValueError: naming the file, if it lacks the camera or one of the frames, or cannot be read.
+    """
+    frames = np.asarray(frames, np.int64)
+    with open_hdf5(path) as file:
         joints = _joints_dataset(file)
+        where = f"{path}: key 'joints3d'"
         if not 0 <= camera < joints.shape[0]:
-            raise ValueError(f"{path}: key 'joints3d': expected camera {camera}, got shape {joints.shape}")
-        return joints[camera][np.asarray(frames, np.int64)]
+            raise ValueError(f"{where}: expected camera {camera}, got shape {joints.shape}")
+        if frames.size and not 0 <= frames.min() <= frames.max() < joints.shape[1]:
+            raise ValueError(
+                f"{where}: expected frames {frames.min()} to {frames.max()}, got shape {joints.shape}"
+            )
+        with reading(where):
+            return joints[camera][frames]
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
@@ -201,8 +205,8 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
         for camera, frames in metadata.interesting_frames.items():
             group[f"camera{camera}"] = np.asarray(frames, np.int64)
         if metadata.masks is not None:
-            names = (n for n in MaskFlags.__dataclass_fields__ if getattr(metadata.masks, n))
-            file.attrs["usable_masks"] = " ".join(names)
+            usable = (n for n in MaskFlags.__dataclass_fields__ if getattr(metadata.masks, n))
+            file.attrs["usable_masks"] = " ".join(usable)
 
 
 def mask_flags(directory: Path, metadata: Metadata | None = None) -> MaskFlags:
@@ -248,29 +252,52 @@ def read_train_annotations(path: Path) -> TrainAnnotations:
     """Read an `annot.mat` (MATLAB 5).
 
     Raises:
-        ValueError: naming the file and key, if something is missing or of the wrong shape.
+        ValueError: naming the file and key, if something is missing, of the wrong shape or not a number.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
         mat = scipy.io.loadmat(path)
-    except (ValueError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"{path}: expected a MATLAB 5 file ({error})") from error
+    except Exception as error:  # damaged files end in anything from IndexError to zlib.error
+        raise ValueError(f"{path}: expected a MATLAB 5 file ({one_line(error)})") from error
     wanted = ("cameras", "frames", *(key for key, _ in _POSE_KEYS.values()))
     if missing := [key for key in wanted if key not in mat]:
         raise ValueError(f"{path}: key {missing[0]!r} is missing; expected {', '.join(wanted)}")
-    cameras, frames = np.ravel(mat["cameras"]), np.ravel(mat["frames"])
+    numbers = {}
+    for key in ("cameras", "frames"):
+        expected = f"{path}: key {key!r}: expected whole numbers"
+        if not _is_numeric(mat[key]):
+            raise ValueError(f"{expected}, got {_describe(mat[key])}")
+        numbers[key] = check_numbers(np.ravel(mat[key]), expected, whole=True)
+    cameras, frames = numbers["cameras"], numbers["frames"]
     arrays = {}
     for name, (key, dims) in _POSE_KEYS.items():
-        cells = list(np.ravel(mat[key]))
         shape = (len(frames), len(MPI3D) * dims)
-        if len(cells) != len(cameras) or any(np.shape(c) != shape for c in cells):
-            raise ValueError(
-                f"{path}: key {key!r}: expected {len(cameras)} cells of {shape[0]} x {shape[1]}, "
-                f"got {[np.shape(c) for c in cells]}"
-            )
-        arrays[name] = np.stack(cells).reshape(len(cells), len(frames), len(MPI3D), dims)
+        expected = f"{path}: key {key!r}: expected {len(cameras)} cells of {shape[0]} x {shape[1]} numbers"
+        cells = list(np.ravel(mat[key])) if _has_cells(mat[key]) else []
+        if not _has_cells(mat[key]) or len(cells) != len(cameras):
+            raise ValueError(f"{expected}, got {_describe(mat[key])}")
+        for cell in cells:
+            if not _is_numeric(cell) or cell.shape != shape:
+                raise ValueError(f"{expected}, got one that is {_describe(cell)}")
+        stacked = np.stack(cells) if cells else np.empty((0, *shape))
+        arrays[name] = stacked.reshape(len(cells), len(frames), len(MPI3D), dims)
     return TrainAnnotations(cameras, frames, **arrays)
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
+def _has_cells(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "O"
+
+
+def _describe(value: object) -> str:
+    if not isinstance(value, np.ndarray):
+        return f"of type {type(value).__name__}"
+    kind = "cells" if _has_cells(value) else "numbers" if _is_numeric(value) else "not numbers"
+    return f"{' x '.join(map(str, value.shape))} {kind}"
 
 
 def write_train_annotations(path: Path, annotations: TrainAnnotations) -> None:
@@ -313,25 +340,25 @@ def read_test_annotations(path: Path) -> TestAnnotations:
     """Read an `annot_data.mat` (MATLAB 7.3).
 
     Raises:
-        ValueError: naming the file and key, if something is missing or of the wrong shape.
+        ValueError: naming the file and key, if something is missing, of the wrong shape or not a number.
     """
-    with _open_hdf5(path) as file:
-        valid = np.ravel(_dataset(file, "valid_frame", "frames x 1 numbers")) != 0
-        activity = np.ravel(_dataset(file, "activity_annotation", "frames x 1 numbers"))
+    expected = "a whole number per frame"
+    with open_hdf5(path) as file:
+        valid = np.ravel(read_numbers(file, "valid_frame", expected, whole=True)) != 0
+        activity = np.ravel(read_numbers(file, "activity_annotation", expected, whole=True))
         if len(activity) != len(valid):
             raise ValueError(
                 f"{path}: key 'activity_annotation': expected {len(valid)} frames, got {len(activity)}"
             )
         arrays = {}
         for name, (key, dims) in _POSE_KEYS.items():
-            if key in file:
+            with reading(f"{path}: key {key!r}"):
+                present = key in file
+            if present:
                 # MATLAB's 2|3 x joints x 1 x frames; HDF5 shows it with its axes reversed.
                 shape = (len(valid), 1, len(CANONICAL), dims)
-                found = _dataset(file, key, f"shape {shape}")
-                if found.shape != shape:
-                    raise ValueError(f"{path}: key {key!r}: expected shape {shape}, got {found.shape}")
-                arrays[name] = found[:, 0]
-    return TestAnnotations(valid, activity.astype(np.int64), **arrays)
+                arrays[name] = read_numbers(file, key, f"shape {shape}", shape)[:, 0]
+    return TestAnnotations(valid, activity, **arrays)
 
 
 def write_test_annotations(path: Path, annotations: TestAnnotations) -> None:

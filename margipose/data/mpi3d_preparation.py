@@ -117,9 +117,21 @@ def split_mask_frame(
 
     Returns:
         For each of `MASKS`, H x W.
+
+    Raises:
+        ValueError: if the shapes differ from these, or a joint is not finite.
     """
-    low = np.floor(joints_px.min(0) - margin_px).astype(int).clip(0)
-    high = np.ceil(joints_px.max(0) + margin_px).astype(int).clip(0) + 1
+    frame, joints_px = np.asarray(frame), np.asarray(joints_px, np.float64)
+    if frame.ndim != 3 or frame.shape[2] != len(MASKS):
+        raise ValueError(f"split_mask_frame: expected a frame of H x W x {len(MASKS)}, got {frame.shape}")
+    if joints_px.ndim != 2 or joints_px.shape[1] != 2 or not len(joints_px):
+        raise ValueError(f"split_mask_frame: expected joints_px of J x 2, got {joints_px.shape}")
+    if not np.isfinite(joints_px).all():
+        raise ValueError("split_mask_frame: expected finite joints_px, got NaN or infinity")
+    # Slices must not begin or end below 0, where they would count from the far side.
+    end = frame.shape[1::-1]
+    low = np.clip(np.floor(joints_px.min(0) - margin_px), 0, end).astype(int)
+    high = np.clip(np.ceil(joints_px.max(0) + margin_px) + 1, 0, end).astype(int)
     near = np.zeros(frame.shape[:2], bool)
     near[low[1] : high[1], low[0] : high[0]] = True
     return {kind: near & (frame[..., i] < 128) for i, kind in enumerate(MASKS)}

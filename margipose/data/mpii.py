@@ -11,14 +11,17 @@ joints lie at one depth.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from margipose.camera import backproject
-from margipose.data.images import read_image
+from margipose.data.hdf5 import open_hdf5, read_numbers
+from margipose.data.images import image_size
 from margipose.data.records import Records
 from margipose.skeleton import MPII
 
@@ -32,8 +35,12 @@ BOX_SHIFT = 15.0
 """MPII's centres lie on the chest: boxes move down by this many units of scale."""
 
 
-def load(root: str | Path, split: str = "train") -> Records:
+def load(root: str | Path, split: str = "train", *, universal: bool = False) -> Records:
     """Every person of a split.
+
+    Args:
+        root: the folder that holds `annot.h5`, `valid.h5` and `images`.
+        universal: accepted as by every data set, and without effect: labels in 2D have no scale.
 
     Raises:
         ValueError: naming the file and what is wrong with it, or the splits there are.
@@ -41,9 +48,8 @@ def load(root: str | Path, split: str = "train") -> Records:
     if split not in SPLITS:
         raise ValueError(f"mpii: unknown split {split!r}; valid: {', '.join(SPLITS)}")
     path = Path(root) / "annot.h5"
-    keys = ("center", "imgname", "index", "istrain", "normalize", "part", "person", "scale")
-    table = _read(path, keys)
-    validation = _read(Path(root) / "valid.h5", ("index", "person"))
+    table = _read(path, _COLUMNS)
+    validation = _read(Path(root) / "valid.h5", {k: _COLUMNS[k] for k in ("index", "person")})
     pairs = set(zip(validation["index"].tolist(), validation["person"].tolist()))
     training = table["istrain"] == 1
     validates = np.array([p in pairs for p in zip(table["index"].tolist(), table["person"].tolist())], bool)
@@ -54,10 +60,20 @@ def load(root: str | Path, split: str = "train") -> Records:
         "test": ~training,
     }
     rows = np.flatnonzero(chosen[split])
+    if not len(rows):
+        raise ValueError(
+            f"{path}: mpii/{split} has no people: no row of `istrain` and valid.h5 belongs to it"
+        )
     table = {k: v[rows] for k, v in table.items()}
-    names = ["".join(map(chr, codes[codes > 0].astype(int))) for codes in table["imgname"]]
-    images = [path.parent / "images" / n for n in names]
-    sizes = torch.tensor([_size(p) for p in images], dtype=torch.float64).reshape(-1, 2)
+    wrong = ~(table["scale"] > 0)
+    if wrong.any():
+        raise ValueError(
+            f"{path}: key 'scale': expected positive numbers, got {table['scale'][wrong][0]} "
+            f"in row {rows[wrong][0]}"
+        )
+    images = [path.parent / "images" / _name(codes, path, row) for codes, row in zip(table["imgname"], rows)]
+    size_of = {image: image_size(image) for image in dict.fromkeys(images)}
+    sizes = torch.tensor([size_of[image] for image in images], dtype=torch.float64)
     focal = FOCAL_WIDTHS * sizes[:, :1]
     intrinsics = torch.cat((focal, focal, sizes / 2), -1)
     joints_px = torch.from_numpy(table["part"].astype(np.float64))
@@ -76,23 +92,42 @@ def load(root: str | Path, split: str = "train") -> Records:
         box_centre_px=centre,
         box_side_px=200 * BOX_MARGIN * scale,
         head_length_px=torch.from_numpy(table["normalize"].astype(np.float64)),
-        ids={k: table[k].astype(np.int64) for k in ("index", "person")},
+        ids={k: table[k] for k in ("index", "person")},
     )
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with h5py.File(path) as file:
-            for key in keys:
-                if key not in file:
-                    raise ValueError(f"{path}: key {key!r} is missing")
-            return {k: file[k][()] for k in keys}
-    except OSError as error:
-        raise ValueError(f"{path}: expected an HDF5 file ({error})") from error
+_COLUMNS = {
+    "index": ((), "whole numbers"),
+    "person": ((), "whole numbers"),
+    "istrain": ((), "whole numbers"),
+    "imgname": ((None,), "whole numbers"),
+    "center": ((2,), "finite numbers"),
+    "part": ((len(MPII), 2), "finite numbers"),
+    "scale": ((), "finite numbers"),
+    "normalize": ((), "finite numbers"),
+}
+"""Of the columns: the shape of a row, and what is in it."""
 
 
-def _size(path: Path) -> tuple[int, int]:
-    image = read_image(path)
-    return image.shape[1], image.shape[0]
+def _read(path: Path, columns: Mapping[str, tuple[tuple[int | None, ...], str]]) -> dict[str, NDArray]:
+    table: dict[str, NDArray] = {}
+    with open_hdf5(path) as file:
+        rows: int | None = None
+        for key, (shape, kind) in columns.items():
+            sides = ("N" if rows is None else rows, *("K" if side is None else side for side in shape))
+            whole = kind == "whole numbers"
+            expected = f"{' x '.join(map(str, sides))} {kind}"
+            table[key] = read_numbers(file, key, expected, (rows, *shape), whole=whole, finite=not whole)
+            rows = len(table[key])
+    return table
+
+
+def _name(codes: NDArray[np.integer], path: Path, row: int) -> str:
+    """A file name from its character codes, padded with zeros."""
+    codes = codes[codes > 0]
+    if not len(codes) or codes.max() > sys.maxunicode:
+        raise ValueError(
+            f"{path}: key 'imgname': expected the character codes of a file name in row {row}, "
+            f"got {codes[:9].tolist()}"
+        )
+    return "".join(map(chr, codes))

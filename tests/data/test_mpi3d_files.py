@@ -231,9 +231,22 @@ def test_masks_are_told_apart_and_noise_is_cut_off():
     assert masks["foreground"].sum() == 50 * 40
     assert masks["up_body"].sum() == 20 * 40
     assert not masks["low_body"].any()
-    # A person who is outside of the image has an empty mask, not one wrapped round.
-    outside = split_mask_frame(frame, np.array([[-90.0, -60.0], [-70.0, -50.0]]))
-    assert not outside["foreground"].any()
+
+
+def test_people_outside_of_the_image_have_empty_masks():
+    dark = np.zeros((20, 30, 3), np.uint8)
+    box = np.array([[3.0, 4.0], [9.0, 8.0]])
+    assert split_mask_frame(dark, box, 0)["foreground"].sum() == 7 * 5
+    for x, y in ((-90, 0), (0, -90), (90, 0), (0, 90), (-90, -90), (-9.2, 0), (0, -8.2)):
+        assert not split_mask_frame(dark, box + (x - 1, y - 1), 0)["foreground"].any()
+    # Partly outside: the rows and columns that are inside.
+    assert split_mask_frame(dark, box - (6, 6), 0)["foreground"].sum() == 4 * 3
+    assert split_mask_frame(dark, box * 1e30, 0)["foreground"].sum() == 0
+    for bad in (box * np.nan, np.zeros((4, 3)), np.zeros((0, 2))):
+        with pytest.raises(ValueError, match="joints_px"):
+            split_mask_frame(dark, bad)
+    with pytest.raises(ValueError, match="H x W x 3"):
+        split_mask_frame(dark[..., 0], box)
 
 
 # --- Bad input --------------------------------------------------------------------------------------
@@ -254,8 +267,15 @@ def test_calibration_may_leave_out_lines():
         ("title\nsize 3 4\n", "line 2: 'size' comes before any 'name'"),
         ("t\nname zero\n", "line 2: expected 'name' and a camera number"),
         ("t\n" + CAMERA + CAMERA, "line 5: camera 0 appears twice"),
-        ("t\n" + CAMERA.replace("size 20 10", "size 20"), "line 3: expected 'size' and 2 numbers"),
-        ("t\n" + CAMERA.replace("0 0 9", "0 x 9"), "line 4: expected 'intrinsic' and 16 numbers"),
+        ("t\n" + CAMERA.replace("size 20 10", "size 20"), "line 3: expected 'size' and 2 finite numbers"),
+        ("t\n" + CAMERA.replace("0 0 9", "0 x 9"), "line 4: expected 'intrinsic' and 16 finite numbers"),
+        ("t\n" + CAMERA.replace("0 0 9", "0 nan 9"), "line 4: expected 'intrinsic' and 16 finite numbers"),
+        ("t\n" + CAMERA.replace("size 20", "size nan"), "line 3: expected 'size' and 2 finite numbers"),
+        ("t\n" + CAMERA.replace("size 20", "size inf"), "line 3: expected 'size' and 2 finite numbers"),
+        ("t\n" + CAMERA.replace("size 20", "size 0.4"), "line 2: camera 0: expected a size in whole pixels"),
+        ("t\n" + CAMERA + "extrinsic 1 nan", "line 5: expected 'extrinsic' and 16 finite numbers"),
+        ("t\nname \u00b2\n", "line 2: expected 'name' and a camera number"),
+        ("t\n" + CAMERA.replace("intrinsic 9", "intrinsic -9"), "focal lengths must be positive"),
         ("t\n" + CAMERA.replace("size", "sighs"), "line 2: camera 0 has no 'size'"),
         ("t\n" + CAMERA.replace("size 20", "size 0"), "line 2: camera 0: size and focal lengths must be"),
     ],
@@ -268,7 +288,8 @@ def test_calibration_errors_name_the_line(text, message):
 
 def spoil(path, key, value=None):
     with h5py.File(path, "a") as file:
-        del file[key]
+        if key in file:
+            del file[key]
         if value is not None:
             file[key] = value
 
@@ -284,6 +305,17 @@ def spoil(path, key, value=None):
         ("interesting_frames", None, "'interesting_frames' is missing"),
         ("interesting_frames/camera1", [3], "'interesting_frames/camera1': expected indices below 3"),
         ("joints3d", np.zeros((1, 3, 28, 3)), "joints3d has cameras 0 to 0"),
+        ("joints3d", "text", "'joints3d': expected cameras x frames .* got values of type"),
+        ("joints3d", h5py.Empty("f8"), "'joints3d': expected cameras x frames"),
+        ("scale", "text", "'scale': expected one positive number, got values of type"),
+        ("scale", np.nan, "'scale': expected one positive number, got .nan"),
+        ("scale", np.inf, "'scale': expected one positive number, got .inf"),
+        ("scale", 1j, "'scale': expected one positive number, got values of type"),
+        ("interesting_frames", [0], "'interesting_frames' is missing"),
+        ("interesting_frames/camera1", [0.5], "'interesting_frames/camera1': expected .*, got 0.5"),
+        ("interesting_frames/camera1", [np.nan], "'interesting_frames/camera1': expected .*, got nan"),
+        ("interesting_frames/camera1", "x", "'interesting_frames/camera1': expected .*, got values of type"),
+        ("interesting_frames/camera\u00b2", [0], "expected a name camera<c>"),
     ],
 )
 def test_metadata_errors_name_file_and_key(tmp_path, key, value, message):
@@ -293,6 +325,7 @@ def test_metadata_errors_name_file_and_key(tmp_path, key, value, message):
     with pytest.raises(ValueError, match=message) as error:
         F.read_metadata(path)
     assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_annotation_errors_name_file_and_key(tmp_path):
@@ -308,6 +341,9 @@ def test_annotation_errors_name_file_and_key(tmp_path):
         ("activity_annotation", np.ones((4, 1)), "expected 3 frames, got 4"),
         ("annot2", np.zeros((3, 17, 2)), "'annot2': expected shape"),
         ("annot2", np.zeros((3, 1, 28, 2)), "'annot2': expected shape"),
+        ("annot2", "text", "'annot2': expected shape .* got values of type"),
+        ("valid_frame", "text", "'valid_frame': expected .* got values of type"),
+        ("activity_annotation", [[1], [np.nan], [2]], "'activity_annotation': expected .* got nan"),
     ]:
         F.write_test_annotations(path, good)
         spoil(path, key, value)
@@ -324,8 +360,19 @@ def test_annotation_errors_name_file_and_key(tmp_path):
     cells[0, 0] = np.zeros((2, 56))
     mat = {"cameras": [0], "frames": [[1], [2]], "annot2": cells, "annot3": cells, "univ_annot3": cells}
     scipy.io.savemat(tmp_path / "annot.mat", mat)
-    with pytest.raises(ValueError, match="'annot3': expected 1 cells of 2 x 84"):
+    with pytest.raises(ValueError, match=r"'annot3': expected 1 cells of 2 x 84 .* 2 x 56 numbers"):
         F.read_train_annotations(tmp_path / "annot.mat")
+    words = np.empty((1, 1), object)
+    words[0, 0] = "text"
+    for key, value, message in [
+        ("cameras", "x", "'cameras': expected whole numbers, got .* not numbers"),
+        ("frames", [[1], [np.nan]], "'frames': expected whole numbers, got nan"),
+        ("annot2", np.zeros((2, 56)), "'annot2': expected 1 cells of 2 x 56 numbers, got 2 x 56 numbers"),
+        ("annot2", words, "'annot2': expected 1 cells of 2 x 56 numbers, got one that is .* not numbers"),
+    ]:
+        scipy.io.savemat(tmp_path / "annot.mat", {**mat, key: value})
+        with pytest.raises(ValueError, match=message):
+            F.read_train_annotations(tmp_path / "annot.mat")
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
