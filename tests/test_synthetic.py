@@ -1,5 +1,6 @@
 import hashlib
 import json
+import multiprocessing
 
 import cv2
 import numpy as np
@@ -169,18 +170,38 @@ def first_image(root):
 def test_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(ValueError, match="at least 3"):
         make_synthetic(tmp_path / "a", 2)
-    with pytest.raises(ValueError, match="workers"):
-        make_synthetic(tmp_path / "a", 10, workers=0)
-    with pytest.raises(ValueError, match="size"):
-        make_synthetic(tmp_path / "a", 10, size=8)
+    wrong = {"seed": (-1, 0.5, None), "size": (8, 64.0), "workers": (0, True), "frames": ("9", -1)}
+    for name, bad in ((name, bad) for name, values in wrong.items() for bad in values):
+        with pytest.raises(ValueError, match=f"^{name}: expected a whole number"):
+            make_synthetic(tmp_path / "a", **{"frames": 10, name: bad})
     assert not (tmp_path / "a").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="expected a folder"):
+        make_synthetic(tmp_path / "file", 3)
     make_synthetic(tmp_path / "b", 3, size=32)
     with pytest.raises(ValueError, match="use another folder"):
         make_synthetic(tmp_path / "b", 3, size=32, seed=1)
     (tmp_path / "c/train").mkdir(parents=True)
     with pytest.raises(ValueError, match="another data set"):
         make_synthetic(tmp_path / "c", 3)
-    assert json.loads((tmp_path / "b/synthetic.json").read_text())["size"] == 32
+    marker = tmp_path / "b/synthetic.json"
+    assert json.loads(marker.read_text())["size"] == 32
+    for contents in (b"", b"{", b"\xff\x00", b"[" * 100000):
+        marker.write_bytes(contents)
+        with pytest.raises(ValueError, match=rf"{marker}: expected JSON .*; use another folder"):
+            make_synthetic(tmp_path / "b", 3, size=32)
+
+
+def test_a_worker_that_dies_is_reported_and_leaves_what_was_finished(tmp_path):
+    others = multiprocessing.active_children()
+
+    def kill(done, total):
+        for process in set(multiprocessing.active_children()) - set(others):
+            process.kill()
+
+    with pytest.raises(OSError, match=f"{tmp_path}: a worker process died .* the same call goes on"):
+        make_synthetic(tmp_path, 400, size=48, workers=2, progress=kill)
+    assert list(tmp_path.rglob("metadata.h5"))
 
 
 # --- Pictures and joints coincide -------------------------------------------------------------------

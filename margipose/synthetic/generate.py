@@ -6,7 +6,9 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -117,11 +119,11 @@ def make_synthetic(
     Raises:
         ValueError: for arguments out of range, or if `root` holds synthetic people of another seed,
             size or version, or another data set.
+        OSError: if a file cannot be written or a worker process dies. Finished sequences stay.
     """
-    if workers < 1:
-        raise ValueError(f"workers: expected at least 1, got {workers}")
-    if size < 32:
-        raise ValueError(f"size: expected at least 32 pixels, got {size}")
+    # All before the folder is claimed: a call that is refused must leave nothing behind.
+    frames, seed = _whole("frames", frames, 3), _whole("seed", seed, 0)
+    workers, size = _whole("workers", workers, 1), _whole("size", size, 32)
     plan, root = plan_sequences(frames), Path(root)
     _claim(root, {"format": FORMAT, "seed": seed, "size": size})
     missing = [p for p in plan if not _complete(root, p)]
@@ -138,30 +140,47 @@ def make_synthetic(
     # Fresh processes, not forks: the caller may run threads (torch, OpenCV).
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, cv2.setNumThreads, (1,)) as pool:
-        futures = {pool.submit(make_sequence, root, p, seed, size): p for p in missing}
         try:
+            futures = {pool.submit(make_sequence, root, p, seed, size): p for p in missing}
             for future in as_completed(futures):
                 future.result()
                 done += sum(futures[future].counts)
                 if progress:
                     progress(done, frames)
+        except BrokenProcessPool as error:
+            raise OSError(
+                f"{root}: a worker process died (memory that ran out, or a script that lacks "
+                "`if __name__ == '__main__':`); finished sequences are kept, the same call goes on"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
+def _whole(name: str, value: object, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: expected a whole number, at least {least}, got {value!r}")
+    return int(value)
+
+
 def _claim(root: Path, settings: dict[str, int]) -> None:
     """Leave a note of what a folder holds, or check it."""
     marker = root / _MARKER
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{root}: expected a folder, got a file")
     if marker.is_file():
-        found = json.loads(marker.read_text())
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{marker}: expected JSON ({reason}); use another folder") from error
         if found != settings:
             raise ValueError(f"{marker}: expected {settings}, got {found}; use another folder")
         return
     if any((root / split).exists() for split in _SPLITS):
         raise ValueError(f"{root}: expected an empty folder or one with {_MARKER}; it holds another data set")
     with replacing(marker) as temporary:
-        temporary.write_text(json.dumps(settings))
+        temporary.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _complete(root: Path, plan: SequencePlan) -> bool:
