@@ -122,7 +122,7 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
                     "frame": frames,
                     "activity": activity,
                 },
-                id_names={"activity": dict(ACTIVITIES)},
+                id_names={"activity": {-1: "unknown", **ACTIVITIES}},
             )
         )
     return records
