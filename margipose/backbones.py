@@ -1,8 +1,8 @@
 """Image features: the part of a network that looks at pixels.
 
 A feature extractor maps images `B x 3 x H x W` (RGB, normalised as its weights expect; ImageNet's
-statistics here) to features `B x channels x H/8 x W/8`, and has `channels` as an attribute. Nothing
-deeper than what is asked for is built or computed.
+statistics here) to features `B x channels x H/8 x W/8`, and has `channels` as an attribute. timm builds
+whole networks; what is deeper than the features asked for is cut off, and neither kept nor computed.
 
 timm provides the blocks. It is imported when the first backbone is built, not with this module.
 
@@ -81,6 +81,9 @@ class InceptionV4Features(FeatureExtractor):
 class TimmFeatures(FeatureExtractor):
     """The stride-8 features of any timm network that has them.
 
+    Some networks (many transformers) take images of one size only, or of few: where another is refused, the
+    error says so. That the features are what they should be is tried once, when the network is built.
+
     Args:
         name: as in `timm.list_models()`, perhaps with a weight tag (`resnet18.tv_in1k`).
         pretrained: fetch timm's ImageNet weights.
@@ -88,28 +91,79 @@ class TimmFeatures(FeatureExtractor):
             view for the price of one more group of layers at a quarter of the positions.
 
     Raises:
-        ValueError: if there is no such network, or it has no features at stride 8 (or 16).
+        ValueError: if there is no such network, it has no features at stride 8 (or 16), or they are not
+            maps of that stride; from `forward`, for a size of image that the network cannot take.
     """
 
     def __init__(self, name: str, pretrained: bool = False, context: bool = False) -> None:
         super().__init__()
         strides = (STRIDE, 2 * STRIDE) if context else (STRIDE,)
-        available = _create(name, features_only=True).feature_info.reduction()
+        with torch.device("meta"):  # only to look at
+            available = _create(name, features_only=True).feature_info.reduction()
         missing = [s for s in strides if s not in available]
         if missing:
             raise ValueError(
                 f"backbone {name!r}: has no features at stride {missing[0]}, only at {sorted(set(available))}"
             )
         indices = tuple(available.index(s) for s in strides)
+        self.name = name
         self.net = _create(name, pretrained, features_only=True, out_indices=indices)
         _cut_after_last_feature(self.net)
         self.channels = sum(self.net.feature_info.channels())
+        self._channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
+        self._picky = False
+        if next(self.net.parameters()).device.type != "meta":  # there, only names and shapes matter
+            self._try_out(strides)
 
     def forward(self, images: Tensor) -> Tensor:
-        first, *deeper = self.net(images)
+        first, *deeper = self._maps(images)
         if not deeper:
             return first
         return torch.cat([first] + [F.interpolate(d, scale_factor=2.0) for d in deeper], 1)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        # How a network refuses a size is its own affair. Where every size should do, a RuntimeError is
+        # something else, and so is one of a kind of its own, such as running out of memory.
+        try:
+            maps = self.net(images)
+        except (AssertionError, IndexError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not (self._picky and type(error) is RuntimeError):
+                raise
+            size = f"{images.shape[3]}x{images.shape[2]} px"
+            raise ValueError(
+                f"backbone {self.name!r}: cannot take images of {size} ({_first_line(error)})"
+            ) from error
+        return [m.permute(0, 3, 1, 2) for m in maps] if self._channels_last else list(maps)
+
+    def _try_out(self, strides: tuple[int, ...]) -> None:
+        """Compare the features with what is known of them: at any size, or the network's own."""
+        own = (getattr(self.net, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
+        weight = next(self.net.parameters())
+        training = self.net.training
+        self.net.eval()
+        for self._picky, (height, width) in ((False, (64, 96)), (True, own[1:])):
+            try:
+                with torch.no_grad():
+                    maps = self._maps(
+                        torch.zeros(1, 3, height, width, dtype=weight.dtype, device=weight.device)
+                    )
+                break
+            except Exception as error:  # whatever a network does with an image it does not like
+                reason = error
+        else:
+            raise ValueError(
+                f"backbone {self.name!r}: computes no features, not even of the {own[2]}x{own[1]} px that it "
+                f"was made for ({_first_line(reason)})"
+            ) from reason
+        self.net.train(training)
+        channels = self.net.feature_info.channels()
+        for features, count, stride in zip(maps, channels, strides):
+            shape, expected = tuple(features.shape[1:]), (count, height // stride, width // stride)
+            if shape != expected:
+                raise ValueError(
+                    f"backbone {self.name!r}: its features at stride {stride} are {shape} for an image of "
+                    f"{width}x{height} px, where {expected} was expected"
+                )
 
 
 def build_backbone(name: str, pretrained: Pretrained = False, context: bool = False) -> FeatureExtractor:
@@ -123,8 +177,8 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: bool = Fa
         context: also use the stride-16 features; see `TimmFeatures`.
 
     Raises:
-        ValueError: for a name that is unknown or cannot give stride 8, or weights that it has not.
-        RuntimeError: if pretrained weights cannot be fetched.
+        ValueError: for a name that is unknown or cannot give stride 8, or weights that it has not, or that
+            cannot be fetched.
     """
     if pretrained not in (False, True, "package"):
         raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
@@ -191,9 +245,12 @@ def _create(name: str, pretrained: bool = False, **kwargs: object) -> nn.Module:
         raise ValueError(f"backbone: no network is called {name!r}{hint}")
     try:
         return timm.create_model(name, pretrained=pretrained, **kwargs)
-    except (OSError, RuntimeError, AttributeError, AssertionError, KeyError) as error:
+    except Exception as error:  # whatever a constructor or a hub thinks of
+        if torch.get_default_device().type == "meta":  # older timm reads numbers back while it builds
+            with torch.device("cpu"):
+                return _create(name, pretrained, **kwargs).to("meta")
         if pretrained:
-            raise RuntimeError(
+            raise ValueError(
                 f"backbone {name!r}: its pretrained weights could not be fetched ({_first_line(error)}). "
                 "Use pretrained=False, or a machine that can reach timm's hub once: they stay in its cache"
             ) from error

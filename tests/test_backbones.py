@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from margipose import backbones
-from margipose.backbones import build_backbone, has_package_weights
+from margipose.backbones import TimmFeatures, build_backbone, has_package_weights
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,94 @@ def test_context_appends_deeper_features():
         assert net(torch.randn(1, 3, 64, 96)).shape == (1, 152, 8, 12)
 
 
-def test_nothing_deeper_than_needed_is_built():
+def test_channels_come_second_also_from_networks_that_put_them_last():
+    net = build_backbone("swin_tiny_patch4_window7_224", context=True).eval()
+    assert net.channels == 192 + 384
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 224, 224)).shape == (1, 576, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "hiera_tiny_224"])
+def test_networks_of_one_size_refuse_others_by_name(name):
+    net = build_backbone(name).eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 224, 224)).shape == (1, net.channels, 28, 28)
+        with pytest.raises(ValueError, match=rf"'{name}': cannot take images of 96x64 px \(.*\)") as error:
+            net(torch.zeros(1, 3, 64, 96))
+    assert "\n" not in str(error.value)
+
+
+def test_sizes_that_only_some_layer_refuses_are_refused_by_name_too(monkeypatch):
+    class Refusing(nn.Module):
+        def forward(self, images):
+            assert images.shape[2] <= 64, "too high\nfor me"
+
+    net = build_backbone("resnet18").eval()
+    monkeypatch.setattr(net, "net", Refusing())
+    with pytest.raises(ValueError, match=r"'resnet18': cannot take images of 96x128 px \(too high\)"):
+        net(torch.zeros(1, 3, 128, 96))
+
+
+def test_errors_that_are_not_about_the_size_stay_what_they_are():
+    net = build_backbone("resnet18").eval()
+    with pytest.raises(RuntimeError, match="type"):
+        net(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+
+
+def test_features_that_are_not_what_timm_says_are_refused(monkeypatch):
+    timm = backbones._timm()
+    create = timm.create_model
+
+    def mistaken(name, pretrained=False, **kwargs):
+        if kwargs.get("out_indices") == (2,):
+            kwargs["out_indices"] = (1,)
+        return create(name, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", mistaken)
+    with pytest.raises(
+        ValueError, match=r"'resnet18': .* stride 8 are \(64, 16, 24\) .* 96x64 px, where \(64, 8, 12\)"
+    ):
+        build_backbone("resnet18")
+
+
+def test_networks_that_compute_nothing_are_refused(monkeypatch):
+    monkeypatch.setattr(TimmFeatures, "_maps", lambda self, images: images.no_such_attribute)
+    with pytest.raises(
+        ValueError, match=r"'resnet18': computes no features, .*224x224 px.*no_such_attribute"
+    ):
+        build_backbone("resnet18")
+
+
+def test_trying_a_network_out_leaves_no_trace():
+    torch.manual_seed(0)
+    net = build_backbone("resnet18")
+    assert all(module.training for module in net.modules())
+    assert not net.net.bn1.num_batches_tracked
+    assert not net.net.bn1.running_mean.any()
+
+
+def test_networks_without_memory_can_be_looked_at():
+    with torch.device("meta"):
+        net = build_backbone("swin_tiny_patch4_window7_224")
+    assert net.channels == 192
+    assert all(p.is_meta for p in net.parameters())
+
+
+def test_networks_that_need_memory_to_be_built_can_be_looked_at_too(monkeypatch):
+    timm = backbones._timm()
+    create = timm.create_model
+
+    def reading(name, **kwargs):
+        torch.linspace(0, 1, 3)[0].item()
+        return create(name, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", reading)
+    with torch.device("meta"):
+        assert all(p.is_meta for p in build_backbone("resnet18").parameters())
+    assert not any(p.is_meta for p in build_backbone("resnet18").parameters())
+
+
+def test_nothing_deeper_than_needed_is_kept():
     count = {
         n: sum(p.numel() for p in build_backbone(n).parameters()) for n in ("resnet18", "efficientnet_lite0")
     }
@@ -111,10 +198,11 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch):
         return create(name, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(RuntimeError, match=r"'resnet18'.*could not be fetched \(cannot reach the hub\)"):
+    with pytest.raises(ValueError, match=r"'resnet18'.*could not be fetched \(cannot reach the hub\)"):
         build_backbone("resnet18", pretrained=True)
-    with pytest.raises(RuntimeError, match="inception_v4"):
+    with pytest.raises(ValueError, match=r"'inception_v4'.*could not be fetched") as error:
         build_backbone("inceptionv4", pretrained=True)
+    assert "\n" not in str(error.value)
 
 
 def test_package_weights_see_what_they_were_trained_on(monkeypatch, tmp_path):
