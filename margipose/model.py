@@ -34,6 +34,10 @@ __all__ = [
 CELL = 2 * STRIDE
 """Input pixels per cell of the maps whose axes are permuted."""
 
+# Far beyond what anyone trains, but small enough that a mistaken number cannot ask for terabytes.
+_LIMITS = {"n_stages": 64, "n_joints": 1024, "feature_channels": 8192, "column_channels": 8192}
+_MAX_BLOCKS = 64
+
 
 class PoseOutput(NamedTuple):
     """What a network says about a batch.
@@ -64,6 +68,9 @@ class ModelSpec:
         column_channels: channels of the columns at half of that resolution; for the axis permutation they
             must be a multiple of the sides there (a sixteenth of the image's).
         column_blocks: residual blocks of a column; see `margipose.heads.Column`.
+
+    Raises:
+        ValueError: for a number below 1 (of blocks, 0) or beyond all reason.
     """
 
     type: Literal["margipose", "chatterbox"] = "margipose"
@@ -77,11 +84,14 @@ class ModelSpec:
     column_blocks: tuple[int, int, int, int] = (2, 2, 2, 1)
 
     def __post_init__(self) -> None:
-        for name in ("n_stages", "n_joints", "feature_channels", "column_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ModelSpec.{name}: expected at least 1, got {getattr(self, name)}")
-        if len(self.column_blocks) != 4 or min(self.column_blocks) < 0:
-            raise ValueError(f"ModelSpec.column_blocks: expected four counts, got {self.column_blocks}")
+        for name, limit in _LIMITS.items():
+            if not 1 <= getattr(self, name) <= limit:
+                raise ValueError(f"ModelSpec.{name}: expected 1 to {limit}, got {getattr(self, name)}")
+        if len(self.column_blocks) != 4 or not all(0 <= n <= _MAX_BLOCKS for n in self.column_blocks):
+            raise ValueError(
+                f"ModelSpec.column_blocks: expected four counts of 0 to {_MAX_BLOCKS}, "
+                f"got {self.column_blocks}"
+            )
 
 
 _PAPER = ModelSpec()
@@ -224,7 +234,11 @@ def check_input_size(spec: ModelSpec, width: int, height: int) -> None:
         ValueError: naming the sizes that work.
     """
     for name, side in (("width", width), ("height", height)):
-        limit = max(1024, 2 * side)
-        if side not in valid_input_sides(spec, limit):
-            sides = ", ".join(map(str, valid_input_sides(spec, limit)))
+        if spec.type == "chatterbox":
+            fits = side == 256
+        else:
+            cells, rest = divmod(int(side), CELL)
+            fits = cells > 0 and not rest and not (spec.axis_permutation and spec.column_channels % cells)
+        if not fits:
+            sides = ", ".join(map(str, valid_input_sides(spec, min(max(1024, 2 * side), 4096))))
             raise ValueError(f"input {name}: a {spec.type} cannot take {side} px; sides that work: {sides}")

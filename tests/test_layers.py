@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "margipose"
 LAYERS = [
     {"dsnt", "geometry", "skeleton", "backbones", "spec", "schedule", "files"},
     {"camera", "metrics", "losses", "heads"},
-    {"augment", "model", "data", "checkpoint", "chatterbox"},
+    {"augment", "model", "data", "checkpoint", "legacy", "chatterbox"},
     {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page"},
     {"demo"},
     {"cli"},

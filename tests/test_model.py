@@ -9,6 +9,7 @@ from margipose.model import (
     ModelSpec,
     PoseOutput,
     build_model,
+    check_input_size,
     get_model_spec,
     valid_input_sides,
 )
@@ -70,6 +71,8 @@ def test_other_sizes_are_refused_by_name(small):
         small(torch.zeros(1, 3, 70, 64))
     with pytest.raises(ValueError, match=r"images.*3 x H x W"):
         small(torch.zeros(3, 64, 64))
+    with pytest.raises(ValueError, match=r"width.*16, 32"):
+        check_input_size(ModelSpec(axis_permutation=False), 10**30 + 1, 64)
     assert 80 not in valid_input_sides(SMALL)
     assert valid_input_sides("margipose", 300) == [16, 32, 48, 64, 96, 128, 192, 256]
     flat = ModelSpec(**{**to_mapping(SMALL), "axis_permutation": False})
@@ -168,6 +171,11 @@ def test_refuses_what_does_not_exist():
         ModelSpec(n_stages=0)
     with pytest.raises(ValueError, match="column_blocks"):
         ModelSpec(column_blocks=(1, 1, 1))
+    with pytest.raises(ValueError, match=r"column_blocks.*0 to 64"):
+        ModelSpec(column_blocks=(1, 1, 1, 10**9))
+    for name in ("n_stages", "n_joints", "feature_channels", "column_channels"):
+        with pytest.raises(ValueError, match=rf"ModelSpec\.{name}: expected 1 to \d+, got 10{{30}}$"):
+            ModelSpec(**{name: 10**30})
     with pytest.raises(ValueError, match="type"):
         build_model(ModelSpec(type="hourglass"))
 
