@@ -43,10 +43,12 @@ METRICS = {
     "p_mpjpe": "P-MPJPE mm",
     "p_pck": "P-PCK@150",
     "p_auc": "P-AUC",
+    "r_mpjpe": "R-MPJPE mm",
     "n_mpjpe": "N-MPJPE mm",
 }
 """Values per pose and their headings. P-: after a similarity transform of each pose (rotation without
-reflection); N-: after scaling. PCK and AUC are shares, 0..1."""
+reflection, translation, scale); R-: after rotation and translation; N-: after scaling. PCK and AUC are
+shares, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,10 @@ def score(
     expected = root_relative(expected_cam_mm.double(), skeleton)
     plain = joint_errors(actual, expected)[:, scored]
     values = {}
-    for prefix, how in (("", "none"), ("p_", "similarity"), ("n_", "scale")):
+    for prefix, how in (("", "none"), ("p_", "similarity"), ("r_", "rigid"), ("n_", "scale")):
         errors = plain if how == "none" else joint_errors(align(actual, expected, how), expected)[:, scored]
         values[f"{prefix}mpjpe"] = mean_error(errors)
-        if how != "scale":
+        if how in ("none", "similarity"):
             values[f"{prefix}pck"], values[f"{prefix}auc"] = pck(errors), auc(errors)
     return plain, {k: values[k].numpy() for k in METRICS}
 

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from margipose.geometry import align
 
-__all__ = ["AUC_THRESHOLDS_MM", "auc", "joint_errors", "mean_error", "mpjpe", "n_mpjpe", "p_mpjpe", "pck"]
+__all__ = [
+    "AUC_THRESHOLDS_MM",
+    "auc",
+    "joint_errors",
+    "mean_error",
+    "mpjpe",
+    "n_mpjpe",
+    "p_mpjpe",
+    "pck",
+    "r_mpjpe",
+]
 
 AUC_THRESHOLDS_MM = tuple(float(t) for t in range(0, 151, 5))
 """The official MPI-INF-3DHP thresholds. The first is 0, where no error is smaller: AUC is at most 30/31."""
@@ -53,6 +63,11 @@ def p_mpjpe(actual: Tensor, expected: Tensor, *, allow_reflection: bool = False)
         allow_reflection: see `geometry.fit_alignment`; a mirrored pose then has the error 0.
     """
     return mpjpe(align(actual, expected, "similarity", allow_reflection=allow_reflection), expected)
+
+
+def r_mpjpe(actual: Tensor, expected: Tensor) -> Tensor:
+    """MPJPE after the best rotation and translation of each pose, its size kept."""
+    return mpjpe(align(actual, expected, "rigid"), expected)
 
 
 def n_mpjpe(actual: Tensor, expected: Tensor) -> Tensor:

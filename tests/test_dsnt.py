@@ -256,7 +256,7 @@ def test_masked_average_ignores_nan_in_what_is_masked():
     assert torch.equal(losses.grad, torch.tensor([[0.5, 0.0, 0.5]]))
 
 
-@pytest.mark.filterwarnings("ignore:.*jit.trace.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*jit.trace.*:DeprecationWarning")
 def test_traced_and_exported_functions_follow_the_size_of_their_input():
     def f(logits, mu):
         hm = D.flat_softmax(logits)

@@ -53,6 +53,8 @@ def test_scores_are_those_of_the_metrics(dataset):
     expected = root_relative(dataset.records.joints_cam_mm, CANONICAL)[:, scored]
     actual = root_relative(result.joints_cam_mm, CANONICAL)[:, scored]
     np.testing.assert_allclose(result.values["mpjpe"], mpjpe(actual, expected).numpy())
+    assert list(result.values) == list(E.METRICS)
+    assert (result.values["p_mpjpe"] != result.values["r_mpjpe"]).all()
     assert 20 < result.overall().values["mpjpe"] < 500
     assert list(result.per_joint_mm()) == list(VNECT_14)
     assert np.mean(list(result.per_joint_mm().values())) == pytest.approx(result.overall().values["mpjpe"])

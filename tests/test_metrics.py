@@ -60,6 +60,10 @@ def test_alignment_orders_errors():
     assert plain.shape == M.n_mpjpe(actual, expected).shape == (2, 5)
     assert (aligned < plain).all()
     close(M.n_mpjpe(2 * expected, expected), torch.zeros(2, 5))
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    turned = expected @ (turn * torch.linalg.det(turn)) + 7
+    close(M.r_mpjpe(turned, expected), torch.zeros(2, 5), 1e-6)
+    assert (M.r_mpjpe(1.1 * turned, expected) > 10).all()
     squared = ((align(actual, expected, "scale") - expected) ** 2).sum((-1, -2))
     assert (squared <= ((actual - expected) ** 2).sum((-1, -2)) + 1e-6).all()
 
