@@ -289,9 +289,10 @@ def adjust_colour(image: np.ndarray, colour: Colour) -> np.ndarray:
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         image = cv2.addWeighted(image, colour.saturation, grey, 1 - colour.saturation, 0)
     if colour.hue != 0:
-        # In floating point: eight bits of hue would visibly quantise saturated colours.
+        # The shift in the original's 255 steps of a turn, but the hue itself in floating point: eight bits
+        # of it would visibly quantise saturated colours.
         hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + 360 * colour.hue) % 360
+        hsv[..., 0] = (hsv[..., 0] + 360 * int(255 * colour.hue) / 255) % 360
         image = np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
     return image
 
