@@ -72,6 +72,8 @@ def test_golden_conversion(golden):
     close(S.convert(c["mpii"], S.MPII, S.CANONICAL), c["mpii_canonical"])
     for name, skeleton in (("h36m", S.H36M), ("mpi3d", S.MPI3D)):
         assert skeleton.indices(S.CANONICAL.joints) == c[f"{name}_index"].tolist()
+    for joint, index in zip(S.CANONICAL.joints, c["mpii_index"].tolist()):
+        assert S.MPII.joints[index] == joint or joint == "head"  # which MPII has not
     assert S.convert_valid(c["mpii_mask"], S.MPII, S.CANONICAL, original_spine=True).equal(
         c["mpii_mask_canonical"]
     )
