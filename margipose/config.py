@@ -111,6 +111,9 @@ class TrainConfig:
         return self.examples_per_epoch // self.batch_size
 
 
+# Every recipe sets what another one might have changed.
+_PLAIN = {"momentum": 0.9, "weight_decay": 0.0}
+
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
@@ -133,9 +136,9 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "input": {"universal_scale": True},
     },
     # Recipes.
-    "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, "momentum": 0.9},
-    "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, "momentum": 0.0},
-    "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, "momentum": 0.9},
+    "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, **_PLAIN},
+    "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, **_PLAIN, "momentum": 0.0},
+    "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, **_PLAIN},
     "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
     "quick": {"epochs": 1, "examples_per_epoch": 64, "batch_size": 8, "workers": 0},
 }

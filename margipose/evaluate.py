@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from margipose.augment import recover_joints
 from margipose.camera import root_depth_from_height
 from margipose.data import DATASETS, PoseDataset, Records, Sample
-from margipose.data.dataset import batches
+from margipose.data.loading import batches
 from margipose.geometry import align
 from margipose.metrics import auc, joint_errors, mean_error, pck
 from margipose.skeleton import CANONICAL, VNECT_14, get_skeleton, root_relative
@@ -216,16 +215,21 @@ def score(
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, loader: Iterable[Sample], device: torch.device | str = "cpu", progress: bool = False
-) -> Iterable[tuple[Sample, Tensor]]:
+    model: nn.Module,
+    dataset: PoseDataset,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Iterator[tuple[Sample, Tensor]]:
     """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU)."""
     was_training = model.training
     model.eval()
     try:
-        count = len(loader) if isinstance(loader, Sized) else None
-        for batch in tqdm(
-            batches(loader), "evaluating", count, unit="batch", disable=not progress, leave=False
-        ):
+        loader = batches(dataset, batch_size, workers, device)
+        count = -(-len(dataset) // batch_size)
+        for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
             yield batch, model(batch.image.to(device)).coords_norm.cpu()
     finally:
         model.train(was_training)
@@ -250,9 +254,11 @@ def evaluate(
         raise ValueError(f"{dataset.records.name} has 2D labels only: 3D protocols cannot score it")
     if len(dataset) == 0:
         raise ValueError(f"{dataset.records.name}: there is nothing to evaluate")
-    loader = DataLoader(dataset, batch_size, num_workers=workers)
     actual, expected = [], []
-    for batch, coords_norm in predict(model, loader, device, progress):
+    predictions = predict(
+        model, dataset, batch_size=batch_size, workers=workers, device=device, progress=progress
+    )
+    for batch, coords_norm in predictions:
         actual.append(joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth))
         expected.append(batch.joints_cam_mm)
     joints = torch.cat(actual)

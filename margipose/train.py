@@ -14,17 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import margipose
@@ -32,7 +29,8 @@ from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset, Records, Sample, load_records
-from margipose.data.dataset import MixedDataset, ShuffledDraws, batches
+from margipose.data.dataset import MixedDataset, ShuffledDraws
+from margipose.data.loading import batches
 from margipose.evaluate import Evaluation, evaluate, get_protocol
 from margipose.files import replacing
 from margipose.losses import marginal_loss
@@ -99,12 +97,6 @@ def _set_rate(optimiser: torch.optim.Optimizer, lr: float, momentum: float) -> N
             group["betas"] = (momentum, group["betas"][1])
         else:
             group["momentum"] = momentum
-
-
-def _one_thread(worker: int) -> None:
-    # Several workers with a pool of threads each would fight over the same cores.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 def _commit() -> str:
@@ -247,18 +239,6 @@ def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> 
     return FitResult(path, result)
 
 
-@contextlib.contextmanager
-def _sharing_cores(workers: int, device: torch.device) -> Iterator[None]:
-    """Leave the workers a core each: threads that wait for a core in turn slow each other many times."""
-    before = torch.get_num_threads()
-    if device.type == "cpu" and workers > 0:
-        torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _train_epoch(
     config: TrainConfig,
     model: nn.Module,
@@ -277,18 +257,11 @@ def _train_epoch(
     draws = ShuffledDraws(
         [len(d) for d in datasets], count, config.seed, config.shares or None, start=epoch * count
     )
-    loader = DataLoader(
-        MixedDataset(datasets),
-        config.batch_size,
-        sampler=draws,  # type: ignore[arg-type]
-        num_workers=config.workers,
-        worker_init_fn=_one_thread,
-        pin_memory=device.type == "cuda",
-    )
+    loader = batches(MixedDataset(datasets), config.batch_size, config.workers, device, draws)
     summed = torch.zeros((), device=device)
     title = f"epoch {epoch + 1}/{config.epochs}"
-    bar = tqdm(batches(loader), title, per_epoch, unit="batch", disable=not progress, leave=False)
-    with bar, _sharing_cores(config.workers, device):
+    bar = tqdm(loader, title, per_epoch, unit="batch", disable=not progress, leave=False)
+    with bar, contextlib.closing(loader):
         for i, batch in enumerate(bar):
             step = epoch * per_epoch + i + 1
             rate = learning_rate(config.schedule, step, total, config.lr, config.momentum)

@@ -29,6 +29,7 @@ def test_later_names_and_keys_win():
     assert config.model.backbone == "inceptionv4"
     assert config.input.universal_scale is False
     assert NAMED_CONFIGS["margipose_model"]["model"]["n_stages"] == 4
+    assert combine(["adamw", "sgd_simple"]) == combine(["sgd_simple"])
     mixed = combine(["h36m_mpii"])
     assert mixed.train_sets == ("h36m/trainval", "mpii/train")
     assert mixed.eval_set == "h36m/test"

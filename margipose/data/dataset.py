@@ -6,7 +6,7 @@ camera, so evaluation needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,6 @@ __all__ = [
     "PoseDataset",
     "Sample",
     "ShuffledDraws",
-    "batches",
     "image_tensor",
     "tensor_image",
 ]
@@ -184,21 +183,6 @@ class PoseDataset(Dataset[Sample]):
             crop=crop,
             index=torch.tensor(index),
         )
-
-
-def batches(loader: Iterable[Sample]) -> Iterator[Sample]:
-    """A loader's batches; what is wrong with a file is told as the file's reader told it.
-
-    Raises:
-        ValueError: instead of the loader's own, which quotes the whole traceback of a worker process.
-    """
-    try:
-        yield from loader
-    except (ValueError, OSError) as error:
-        message = str(error)
-        if "Original Traceback" not in message:
-            raise
-        raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from None
 
 
 class MixedDataset(Dataset[Sample]):

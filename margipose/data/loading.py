@@ -1,0 +1,53 @@
+"""Batches of samples, prepared by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from margipose.data.dataset import Sample
+
+__all__ = ["batches"]
+
+
+def batches(
+    dataset: Dataset[Sample],
+    batch_size: int,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    sampler: Sampler | None = None,
+) -> Iterator[Sample]:
+    """Batches of a data set, in its order or a sampler's; the last one may be smaller.
+
+    Args:
+        workers: processes that prepare samples; 0 for this one.
+        device: where the batches are going to be used.
+
+    Raises:
+        ValueError: for what is wrong with a file, as its reader told it. (The loader's own error quotes the
+            whole traceback of a worker process.)
+    """
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.device(device).type == "cuda",
+    )
+    try:
+        yield from loader
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if "Original Traceback" not in message:
+            raise
+        raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from None
+
+
+def _one_thread(worker: int) -> None:
+    # Several workers with a pool of threads each would fight over the same cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
