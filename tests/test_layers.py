@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "margipose"
 
 LAYERS = [
     {"dsnt", "geometry", "skeleton", "backbones", "spec", "schedule", "files"},
-    {"camera", "metrics", "losses", "heads"},
-    {"augment", "model", "data", "checkpoint", "legacy", "chatterbox"},
-    {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page"},
+    {"camera", "metrics", "losses", "heads", "jobs"},
+    {"augment", "composite", "model", "data", "checkpoint", "legacy", "chatterbox"},
+    {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page", "prepare", "check"},
     {"demo"},
     {"cli"},
 ]
