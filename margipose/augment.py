@@ -41,6 +41,7 @@ __all__ = [
     "bounding_box",
     "crop_camera",
     "crop_joints",
+    "crop_reduction",
     "image_map",
     "multi_crop",
     "normalise_joints",
@@ -224,39 +225,53 @@ def warp_image(
     crop: Crop,
     intrinsics: Tensor,
     pixel_centres: Literal["integer", "half"] = "integer",
+    stored_scale: float | tuple[float, float] = 1.0,
 ) -> np.ndarray:
-    """The cropped image, `h x w x 3` uint8; black where the crop leaves the image.
+    """The cropped image, uint8; black where the crop leaves the image.
 
     Every output pixel is the mean of bilinear samples on a grid that is at least 2 x 2 and at least as
     fine as the input's pixels, so that strong reductions do not alias.
 
     Args:
-        image: `H x W x 3` uint8 RGB.
+        image: `H x W x 3` uint8 RGB, or a mask `H x W`.
         crop: a single crop (no leading dimensions).
         intrinsics: of the original image, `4`.
         pixel_centres: where the centre of the first pixel lies for the map. With `"integer"` (at 0, the
             convention of all coordinates here) image content moves exactly as the projected joints do.
             `"half"` (at 0.5) reproduces the images that the original implementation trained with, which
             lie (1 - 1/zoom) / 2 pixels off their labels.
+        stored_scale: size of `image` relative to the image that crop and intrinsics belong to (of both
+            sides, or each); their borders coincide. 1/2 for one that was decoded at half of its size.
+
+    Returns:
+        `h x w x 3`, or `h x w` of a mask.
     """
     forward = image_map(crop, intrinsics).numpy()
+    stored = np.broadcast_to(np.asarray(stored_scale, np.float64), 2)
     width, height = (int(x) for x in crop.out_size.tolist())
-    reduction = np.sqrt(1 / abs(np.linalg.det(forward[:2, :2])))
+    reduction = np.sqrt(abs(stored.prod() / np.linalg.det(forward[:2, :2])))
     grid = int(np.clip(np.ceil(reduction - 1e-6), 2, 8))
     shift = 0.5 if pixel_centres == "half" else 0.0
-    # From the fine grid's pixel (i, j) to the output's position, to the input's.
+    # From the fine grid's pixel (i, j) to the output's position, to the input's, to that of its pixels.
     first = (1 - grid) / (2 * grid) + shift
     fine = np.array([[1 / grid, 0, first], [0, 1 / grid, first], [0, 0, 1]])
-    backward = np.linalg.solve(forward, fine)
-    backward[:2, 2] -= shift
+    backward = np.linalg.solve(forward, fine)[:2]
+    backward[:, 2] += 0.5 - shift
+    backward *= stored[:, None]
+    backward[:, 2] -= 0.5
     sampled = cv2.warpAffine(
         image,
-        backward[:2],
+        backward,
         (grid * width, grid * height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
     )
     return cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def crop_reduction(crop: Crop, intrinsics: Tensor) -> float:
+    """How many of the image's pixels lie side by side in one of the crop's."""
+    return float(torch.linalg.det(image_map(crop, intrinsics)[..., :2, :2]).abs().rsqrt())
 
 
 class Colour(NamedTuple):

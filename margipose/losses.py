@@ -82,7 +82,7 @@ def marginal_losses(
     Args:
         stages: heatmaps of every stage, each plane `B x J x rows x columns`.
         target: joints in normalised space, `B x J x 3`; z is ignored (even NaN) where there is no depth.
-        has_depth: `B`, true for samples with a 3D target.
+        has_depth: `B`, true for samples with a 3D target, or `B x J`, true for such joints.
         mask: `B x J`, zero for joints without a target; what `target` has there is ignored (even NaN),
             and their loss means nothing.
         sigma, pixelwise: as for `marginal_losses_3d`.
@@ -94,9 +94,12 @@ def marginal_losses(
         ValueError: for shapes that do not match, or an unknown `pixelwise`.
     """
     _check(stages, target, 3, pixelwise)
-    if has_depth.shape != target.shape[:1]:
-        raise ValueError(f"has_depth: expected shape {tuple(target.shape[:1])}, got {tuple(has_depth.shape)}")
-    deep = has_depth.bool()[:, None]
+    if has_depth.shape not in (target.shape[:1], target.shape[:2]):
+        raise ValueError(
+            f"has_depth: expected shape {tuple(target.shape[:1])} or {tuple(target.shape[:2])}, "
+            f"got {tuple(has_depth.shape)}"
+        )
+    deep = has_depth.bool().reshape(len(target), -1)
     valid = torch.ones_like(deep)
     if mask is not None:
         if mask.shape != target.shape[:-1]:
@@ -131,7 +134,7 @@ def _losses(
     for stage in stages:
         actual = marginals_to_coords(stage)
         if deep is not None:
-            seen = torch.cat((torch.ones_like(deep), torch.ones_like(deep), deep), -1)[..., None, :]
+            seen = torch.stack((torch.ones_like(deep), torch.ones_like(deep), deep), -1)
             actual = torch.where(seen, actual, torch.zeros_like(actual))  # z of the target is 0 there, too
         total = total + euclidean_losses(actual, target)
         if pixelwise is not None:

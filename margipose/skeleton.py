@@ -261,8 +261,11 @@ def convert(joints: Tensor, source: Skeleton, target: Skeleton) -> Tensor:
         ValueError: if the target has a joint that the source cannot supply.
     """
     _check(joints, source)
+    sources = _sources(source, target)
+    if all(list(weights.values()) == [1.0] for weights in sources):
+        return joints[..., source.indices(j for weights in sources for j in weights), :]
     rows = []
-    for weights in _sources(source, target):
+    for weights in sources:
         parts = [joints[..., source.index(j), :] * w for j, w in weights.items()]
         rows.append(sum(parts[1:], parts[0]))
     return torch.stack(rows, -2)

@@ -287,7 +287,7 @@ def _step(
 ) -> torch.Tensor:
     images = batch.image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
     target, valid, has_depth = (
-        x.to(device, non_blocking=True) for x in (batch.target_norm, batch.valid, batch.has_depth)
+        x.to(device, non_blocking=True) for x in (batch.target_norm, batch.valid, batch.depth_valid)
     )
     pixelwise = None if config.pixelwise_loss == "none" else config.pixelwise_loss
     loss = marginal_loss(model(images).stages, target, has_depth, valid, config.sigma, pixelwise)

@@ -74,6 +74,22 @@ def test_mixed_batch_is_the_choice_of_two_losses():
         close(mixed, torch.where(deep[:, None], solid, flat))
 
 
+def test_joints_may_lack_a_depth_one_by_one():
+    torch.manual_seed(0)
+    logits, stages = random_stages()
+    target = torch.rand(3, 4, 3, dtype=torch.float64) - 0.5
+    deep = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0]]).bool()
+    solid = L.marginal_losses_3d(stages, target)
+    flat = L.marginal_losses_2d(stages, target[..., :2])
+    holes = torch.where(deep[..., None], target, target * torch.tensor([1, 1, float("nan")]))
+    mixed = L.marginal_losses(stages, holes, deep)
+    close(mixed, torch.where(deep, solid, flat))
+    xy, zy, xz = gradients(mixed.sum(), logits[:1])
+    assert (zy[~deep] == 0).all()
+    assert (xz[~deep] == 0).all()
+    assert (xy != 0).any((-1, -2)).all()
+
+
 def test_what_does_not_count_may_be_nan():
     torch.manual_seed(1)
     logits, stages = random_stages()
@@ -125,7 +141,7 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="target"):
         L.marginal_losses_2d(stages, target)
     with pytest.raises(ValueError, match=r"has_depth.*got"):
-        L.marginal_losses(stages, target, torch.ones(3, 4))
+        L.marginal_losses(stages, target, torch.ones(3, 5))
     with pytest.raises(ValueError, match=r"mask.*got"):
         L.marginal_losses(stages, target, torch.ones(3), torch.ones(4))
     with pytest.raises(ValueError, match=r"pixelwise.*'kl'"):

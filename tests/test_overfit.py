@@ -50,7 +50,7 @@ def test_four_real_frames_are_learned_to_15_mm(frames):
             model.train()
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * (1 - step / (steps + 1))
-        loss = marginal_loss(model(batch.image).stages, batch.target_norm, batch.has_depth, batch.valid)
+        loss = marginal_loss(model(batch.image).stages, batch.target_norm, batch.depth_valid, batch.valid)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

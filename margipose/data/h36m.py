@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 
-from margipose.data.hdf5 import open_hdf5, read_numbers
+from margipose.data.columns import ImagePaths, Repeated, StoredJoints, StoredPart
+from margipose.data.hdf5 import dataset, open_hdf5, read_numbers
 from margipose.data.records import Records
 from margipose.skeleton import H36M
 
@@ -76,27 +78,27 @@ def _sequence(path: Path, universal: bool) -> Records:
             key: read_numbers(file, key, f"a whole number for each of {rows} rows", (rows,), whole=True)
             for key in ("subject", "action", "subaction", "frame")
         }
-        expected = f"{rows} rows x {len(H36M)} joints x 3 finite numbers"
-        joints = read_numbers(file, f"pose/3d{suffix}", expected, (rows, len(H36M), 3), finite=True)
-        intrinsics = np.empty((rows, 4))
-        for camera in np.unique(cameras):
-            key = f"intrinsics{suffix}/{camera}"
-            expected = "4 finite numbers (f_x, c_x, f_y, c_y)"
-            f_x, c_x, f_y, c_y = read_numbers(file, key, expected, (4,), finite=True)
-            if not min(f_x, f_y) > 0:
-                raise ValueError(f"{path}: key {key!r}: expected positive focal lengths, got {f_x}, {f_y}")
-            intrinsics[cameras == camera] = f_x, f_y, c_x, c_y
-    images = [
-        path.parent / "imageSequence" / str(c) / f"img_{f:06d}.jpg" for c, f in zip(cameras, ids["frame"])
-    ]
-    joints_cam_mm = torch.from_numpy(joints.astype(np.float64))
+        expected = f"{rows} rows x {len(H36M)} joints x 3 numbers"
+        key = f"pose/3d{suffix}"
+        dataset(file, key, expected, (rows, len(H36M), 3))
+        different, which = np.unique(cameras, return_inverse=True)
+        intrinsics = np.array([_intrinsics(file, f"intrinsics{suffix}/{c}") for c in different])
+    folders = [path.parent / "imageSequence" / str(c) for c in different]
     return Records(
         name=str(path.parent),
         skeleton=H36M,
-        images=images,
-        joints_cam_mm=joints_cam_mm,
-        valid=torch.ones(joints_cam_mm.shape[:2], dtype=torch.bool),
-        intrinsics=torch.from_numpy(intrinsics),
+        images=ImagePaths.numbered(folders or [path.parent], which, ids["frame"]),
+        joints_cam_mm=StoredJoints.of(StoredPart(path, key), np.arange(rows), len(H36M)),
+        valid=Repeated.constant(torch.ones(len(H36M), dtype=torch.bool), rows),
+        intrinsics=Repeated(torch.from_numpy(intrinsics).reshape(-1, 4), torch.from_numpy(which).int()),
         ids={**ids, "camera": cameras},
         id_names={"action": ACTIONS},
     )
+
+
+def _intrinsics(file: h5py.File, key: str) -> tuple[float, float, float, float]:
+    expected = "4 finite numbers (f_x, c_x, f_y, c_y)"
+    f_x, c_x, f_y, c_y = read_numbers(file, key, expected, (4,), finite=True)
+    if not min(f_x, f_y) > 0:
+        raise ValueError(f"{file.filename}: key {key!r}: expected positive focal lengths, got {f_x}, {f_y}")
+    return f_x, f_y, c_x, c_y

@@ -13,8 +13,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from margipose.data import mpi3d_files as files
+from margipose.data.columns import ImagePaths, Repeated, StoredJoints, StoredPart
 from margipose.data.mpi3d_calibration import read_calibration
 from margipose.data.mpi3d_sequences import ACTIVITIES
 from margipose.data.records import Records
@@ -70,53 +72,62 @@ def load(
 
 
 def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str) -> list[Records]:
-    metadata = files.read_metadata(directory / "metadata.h5")
+    metadata = files.read_index(directory / "metadata.h5")
     cameras = read_calibration(directory / "camera.calibration")
     subject, sequence = files.sequence_number(directory)
     skeleton = CANONICAL if is_test else MPI3D
     annotations = _test_annotations(directory) if is_test else None
-    total = metadata.joints_cam_mm.shape[1]
+    _, total, joints, _ = metadata.shape
+    if joints != len(skeleton):
+        raise ValueError(
+            f"{directory / 'metadata.h5'}: key {files.JOINTS_KEY!r}: expected {len(skeleton)} joints, "
+            f"got {joints}"
+        )
     if annotations is not None and len(annotations.valid_frame) != total:
         raise ValueError(
             f"{directory / 'annot_data.mat'}: expected the {total} frames of joints3d in metadata.h5, "
             f"got {len(annotations.valid_frame)}"
         )
+    root = skeleton.index(skeleton.root) if scale_about == "root" else None
+    flags = files.mask_flags(directory, metadata)
+    usable = torch.tensor([flags.background, flags.upper_body, flags.lower_body])
     records = []
     for camera, frames in metadata.interesting_frames.items():
         if camera not in cameras:
             raise ValueError(f"{directory / 'camera.calibration'}: camera {camera} is missing")
         if annotations is not None:
             frames = frames[annotations.valid_frame[frames]]
-        joints = torch.from_numpy(metadata.joints_cam_mm[camera, frames].astype(np.float64))
-        where = f"{directory / 'metadata.h5'}: key 'joints3d'"
-        if joints.shape[1] != len(skeleton):
-            raise ValueError(f"{where}: expected {len(skeleton)} joints, got {joints.shape[1]}")
-        broken = ~torch.isfinite(joints).all(-1).all(-1)
-        if broken.any():
-            raise ValueError(
-                f"{where}: camera {camera}, frame {frames[broken.numpy()][0]} is among interesting_frames, "
-                "but its joints are not finite"
-            )
-        if universal:
-            kept = joints[:, skeleton.index(skeleton.root), None] if scale_about == "root" else 0.0
-            joints = (joints - kept) / metadata.scale + kept
         count = len(frames)
         calibration = cameras[camera]
-        intrinsics = torch.tensor(
-            [calibration.fx, calibration.fy, calibration.cx, calibration.cy], dtype=torch.float64
+        intrinsics = (calibration.fx, calibration.fy, calibration.cx, calibration.cy)
+        size = (calibration.width, calibration.height)
+        place = StoredPart(
+            directory / "metadata.h5",
+            files.JOINTS_KEY,
+            lead=(camera,),
+            divisor=metadata.scale if universal else 1.0,
+            about=root,
         )
-        size = torch.tensor([calibration.width, calibration.height], dtype=torch.float64)
+
+        def paths(first: Path, camera: int = camera, frames: NDArray = frames) -> ImagePaths:
+            # All but the number of the file, which counts from 1, is as for the first frame.
+            pattern = first.name.replace("000001", "%06d")
+            return ImagePaths.numbered([first.parent], 0, frames + 1, pattern)
+
+        masks = {} if is_test else {k: paths(files.mask_path(directory, k, camera, 0)) for k in files.MASKS}
         activity = annotations.activity[frames] if annotations is not None else np.full(count, -1)
         ids = {"subject": subject, "sequence": sequence, "camera": camera}
         records.append(
             Records(
                 name=str(directory),
                 skeleton=skeleton,
-                images=[files.image_path(directory, camera, f) for f in frames],
-                joints_cam_mm=joints,
-                valid=torch.ones(joints.shape[:2], dtype=torch.bool),
-                intrinsics=intrinsics.expand(count, 4),
-                intrinsics_size=size.expand(count, 2),
+                images=paths(files.image_path(directory, camera, 0)),
+                joints_cam_mm=StoredJoints.of(place, frames, len(skeleton)),
+                valid=Repeated.constant(torch.ones(len(skeleton), dtype=torch.bool), count),
+                intrinsics=Repeated.constant(torch.tensor(intrinsics, dtype=torch.float64), count),
+                intrinsics_size=Repeated.constant(torch.tensor(size, dtype=torch.float64), count),
+                masks=masks,
+                usable_masks=None if is_test else Repeated.constant(usable, count),
                 ids={
                     **{k: np.full(count, v) for k, v in ids.items()},
                     "frame": frames,

@@ -40,14 +40,17 @@ from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
 
 __all__ = [
+    "JOINTS_KEY",
     "MASKS",
     "Metadata",
+    "SequenceIndex",
     "TestAnnotations",
     "TrainAnnotations",
     "image_path",
     "list_sequences",
     "mask_flags",
     "mask_path",
+    "read_index",
     "read_joints",
     "read_metadata",
     "read_test_annotations",
@@ -110,16 +113,31 @@ def mask_path(directory: Path, kind: MaskKind, camera: int, frame: int) -> Path:
 
 
 @dataclass(frozen=True)
+class SequenceIndex:
+    """What a sequence's `metadata.h5` says beside the joints.
+
+    Attributes:
+        shape: of `joints3d`: cameras, frames, joints, 3.
+        scale: the person's size relative to the universal skeleton: dividing by it gives universal
+            scale.
+        interesting_frames: 0-based indices of the frames worth using, ascending, by camera.
+        masks: which masks are good enough, where the file says so; see `mask_flags`.
+    """
+
+    shape: tuple[int, int, int, int]
+    scale: float
+    interesting_frames: Mapping[int, NDArray[np.integer]]
+    masks: MaskFlags | None = None
+
+
+@dataclass(frozen=True)
 class Metadata:
     """A sequence's `metadata.h5`.
 
     Attributes:
         joints_cam_mm: cameras x frames x joints x 3, each camera's own space; the first index is the
             camera's number. Each person's own size.
-        scale: the person's size relative to the universal skeleton: dividing by it gives universal
-            scale.
-        interesting_frames: 0-based indices of the frames worth using, ascending, by camera.
-        masks: which masks are good enough, where the file says so; see `mask_flags`.
+        scale, interesting_frames, masks: see `SequenceIndex`.
     """
 
     joints_cam_mm: FloatArray
@@ -128,21 +146,22 @@ class Metadata:
     masks: MaskFlags | None = None
 
 
+JOINTS_KEY = "joints3d"
+
+
 def _joints_dataset(file: h5py.File) -> h5py.Dataset:
-    return dataset(file, "joints3d", "cameras x frames x joints x 3 numbers", (None, None, None, 3))
+    return dataset(file, JOINTS_KEY, "cameras x frames x joints x 3 numbers", (None, None, None, 3))
 
 
-def read_metadata(path: Path) -> Metadata:
-    """Read a whole `metadata.h5`.
+def read_index(path: Path) -> SequenceIndex:
+    """Read a `metadata.h5` without the joints.
 
     Raises:
         ValueError: naming the file and key, if something is missing, of the wrong shape or not a number,
             or if `joints3d` lacks an interesting frame or its camera.
     """
     with open_hdf5(path) as file:
-        joints = _joints_dataset(file)
-        with reading(f"{path}: key 'joints3d'"):
-            joints_cam_mm = joints[()]
+        shape = _joints_dataset(file).shape
         scale = np.ravel(read_numbers(file, "scale", "one positive number"))
         if scale.size != 1 or not 0 < scale[0] < np.inf:
             raise ValueError(f"{path}: key 'scale': expected one positive number, got {scale[:9]}")
@@ -152,14 +171,22 @@ def read_metadata(path: Path) -> Metadata:
             found = re.fullmatch(r"camera([0-9]{1,9})", name)
             if found is None:
                 raise ValueError(f"{path}: key {key!r}: expected a name camera<c>")
-            if int(found[1]) >= joints.shape[0]:
-                raise ValueError(f"{path}: key {key!r}: joints3d has cameras 0 to {joints.shape[0] - 1} only")
+            if int(found[1]) >= shape[0]:
+                raise ValueError(f"{path}: key {key!r}: joints3d has cameras 0 to {shape[0] - 1} only")
             indices = np.ravel(read_numbers(file, key, "0-based frame indices", whole=True))
-            if indices.size and not (indices.min() >= 0 and indices.max() < joints.shape[1]):
-                raise ValueError(f"{path}: key {key!r}: expected indices below {joints.shape[1]} frames")
+            if indices.size and not (indices.min() >= 0 and indices.max() < shape[1]):
+                raise ValueError(f"{path}: key {key!r}: expected indices below {shape[1]} frames")
             frames[int(found[1])] = indices
         masks = _read_masks(file)
-    return Metadata(joints_cam_mm, float(scale[0]), dict(sorted(frames.items())), masks)
+    return SequenceIndex(shape, float(scale[0]), dict(sorted(frames.items())), masks)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a whole `metadata.h5`; errors as of `read_index`."""
+    index = read_index(path)
+    with open_hdf5(path) as file, reading(f"{path}: key {JOINTS_KEY!r}"):
+        joints = file[JOINTS_KEY][()]
+    return Metadata(joints, index.scale, index.interesting_frames, index.masks)
 
 
 def _read_masks(file: h5py.File) -> MaskFlags | None:
@@ -209,7 +236,7 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
             file.attrs["usable_masks"] = " ".join(usable)
 
 
-def mask_flags(directory: Path, metadata: Metadata | None = None) -> MaskFlags:
+def mask_flags(directory: Path, metadata: Metadata | SequenceIndex | None = None) -> MaskFlags:
     """Which masks of a sequence may be used: what its metadata says, else what was published.
 
     Unknown sequences have none.
