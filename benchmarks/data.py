@@ -21,8 +21,8 @@ import torch
 
 from margipose.augment import RANGES_3D
 from margipose.data import PoseDataset, load_records
-from margipose.data.dataset import Draw
 from margipose.data.images import read_image
+from margipose.data.sampling import Draw
 from margipose.evaluate import PROTOCOLS, joints_in_camera, score
 from margipose.spec import InputSpec
 from margipose.synthetic import make_synthetic

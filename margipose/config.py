@@ -26,7 +26,7 @@ class TrainConfig:
         input: what the network is fed, and the space it predicts in; with `universal_scale`, 3D labels
             are read at universal scale.
         train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.
-        shares: how many examples of each to draw in turn; equal if empty.
+        shares: how often each is drawn relative to the others; equal if empty.
         eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
@@ -46,7 +46,7 @@ class TrainConfig:
     pretrained: Pretrained = False
     input: InputSpec = field(default_factory=InputSpec)
     train_sets: tuple[str, ...] = ()
-    shares: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
     eval_set: str = ""
     data_dir: str = "data"
     data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
@@ -86,8 +86,8 @@ class TrainConfig:
                 f"TrainConfig.shares: expected one for each of {len(self.train_sets)} train_sets, "
                 f"got {len(self.shares)}"
             )
-        if self.shares and min(self.shares) < 1:
-            raise ValueError(f"TrainConfig.shares: expected at least 1 each, got {list(self.shares)}")
+        if not all(0 < share < float("inf") for share in self.shares):
+            raise ValueError(f"TrainConfig.shares: expected positive numbers, got {list(self.shares)}")
         joints = len(get_skeleton(self.input.skeleton))
         if joints != self.model.n_joints:
             raise ValueError(

@@ -29,7 +29,7 @@ from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset, Records, Sample, load_records
-from margipose.data.dataset import MixedDataset, ShuffledDraws
+from margipose.data.sampling import MixedDataset, ShuffledDraws
 from margipose.data.loading import batches
 from margipose.evaluate import Evaluation, evaluate, get_protocol
 from margipose.files import replacing

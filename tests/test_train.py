@@ -46,7 +46,7 @@ def test_later_names_and_keys_win():
         ([], {"momentum": 1.0}, "momentum"),
         ([], {"train_sets": ["h36m"]}, "expected '<data set>/<split>'"),
         ([], {"input.width": 250}, "sides that work"),
-        ([], {"train_sets": ["a/b"], "shares": [0]}, "at least 1 each"),
+        ([], {"train_sets": ["a/b"], "shares": [0]}, "shares: expected positive"),
         ([], {"input.skeleton": "mpii"}, "'mpii' has 16 joints, got 17"),
         ([], {"lr": float("inf")}, "positive and finite"),
         ([], {"weight_decay": float("nan")}, "weight_decay"),

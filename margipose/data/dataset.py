@@ -6,13 +6,13 @@ camera, so evaluation needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from margipose.augment import (
     NO_COLOUR_CHANGE,
@@ -34,25 +34,16 @@ from margipose.camera import project, resize
 from margipose.data.columns import StoredJoints
 from margipose.data.images import EncodedImage, read_encoded
 from margipose.data.records import Records
+from margipose.data.sampling import Draw
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
 __all__ = [
-    "Draw",
-    "MixedDataset",
     "PoseDataset",
     "Sample",
-    "ShuffledDraws",
     "image_tensor",
     "tensor_image",
 ]
-
-
-class Draw(NamedTuple):
-    """One drawing of an example: the same pair gives the same augmented sample, in any process."""
-
-    index: int
-    number: int
 
 
 class Sample(NamedTuple):
@@ -250,67 +241,3 @@ class _Person:
         if reduction not in self._decoded:
             self._decoded[reduction] = self.encoded.decode(reduction)
         return self._decoded[reduction]
-
-
-class MixedDataset(Dataset[Sample]):
-    """Several data sets one after the other, indexed by `Draw`s (see `ShuffledDraws`)."""
-
-    def __init__(self, parts: Sequence[PoseDataset]) -> None:
-        self.parts = list(parts)
-        self._ends = np.cumsum([len(p) for p in self.parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, draw: Draw) -> Sample:
-        which = int(np.searchsorted(self._ends, draw.index, side="right"))
-        first = int(self._ends[which]) - len(self.parts[which])
-        return self.parts[which][Draw(draw.index - first, draw.number)]
-
-
-class ShuffledDraws(Sampler[Draw]):
-    """An endless, seeded order of drawings from several data sets in given shares.
-
-    Data sets are the parts of a `MixedDataset`, by their lengths. Each runs through its own permutations,
-    however short it is; the shares hold exactly over any span that they divide. Drawing number n is the
-    same whoever asks: `start` continues after an interruption, and a slice serves one of several ranks.
-
-    Args:
-        lengths: of the data sets.
-        shares: how many of each to draw in turn, e.g. (1, 1).
-        count: how many to draw.
-        start: how many were drawn before.
-        seed: of the order.
-    """
-
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        count: int,
-        seed: int = 0,
-        shares: Sequence[int] | None = None,
-        start: int = 0,
-    ) -> None:
-        shares = [1] * len(lengths) if shares is None else list(shares)
-        if not lengths or min(lengths) < 1 or len(shares) != len(lengths) or min(shares) < 1:
-            raise ValueError(
-                f"every data set needs examples and a share, got lengths {list(lengths)}, shares {shares}"
-            )
-        self.lengths, self.count, self.seed, self.start = list(lengths), count, seed, start
-        self._turn = [d for d, share in enumerate(shares) for _ in range(share)]
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Draw]:
-        permutations: dict[int, tuple[int, np.ndarray]] = {}
-        offsets = np.cumsum([0, *self.lengths[:-1]])
-        for number in range(self.start, self.start + self.count):
-            rounds, place = divmod(number, len(self._turn))
-            which = self._turn[place]
-            position = rounds * self._turn.count(which) + self._turn[:place].count(which)
-            lap, step = divmod(position, self.lengths[which])
-            if permutations.get(which, (-1,))[0] != lap:
-                order = np.random.default_rng((self.seed, which, lap)).permutation(self.lengths[which])
-                permutations[which] = (lap, order)
-            yield Draw(int(offsets[which] + permutations[which][1][step]), number)

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from margipose import data
 from margipose.augment import RANGES_3D, crop_camera, crop_joints, normalise_joints, recover_joints
 from margipose.camera import project, root_depth_from_height
-from margipose.data.dataset import Draw, PoseDataset, ShuffledDraws, image_tensor, tensor_image
+from margipose.data.dataset import PoseDataset, image_tensor, tensor_image
+from margipose.data.sampling import Draw
 from margipose.dsnt import pixel_to_normalized_coordinates
 from margipose.skeleton import CANONICAL, VNECT_14, root_relative
 from margipose.spec import InputSpec
@@ -179,22 +180,6 @@ def test_augmented_samples_are_reproducible_and_recoverable(fixtures):
         close(back, s.joints_cam_mm, rtol=0, atol=0.05)
 
 
-def test_draws_are_seeded_exact_and_continue():
-    draws = list(ShuffledDraws([5, 2], 40, seed=1))
-    assert [d.number for d in draws] == list(range(40))
-    assert draws == list(ShuffledDraws([5, 2], 40, seed=1))
-    assert draws != list(ShuffledDraws([5, 2], 40, seed=2))
-    assert draws[13:] == list(ShuffledDraws([5, 2], 27, seed=1, start=13))
-    large = [d.index for d in draws[0::2]]
-    small = [d.index for d in draws[1::2]]
-    for lap in range(4):
-        assert sorted(large[5 * lap : 5 * lap + 5]) == [0, 1, 2, 3, 4]
-    for lap in range(10):
-        assert sorted(small[2 * lap : 2 * lap + 2]) == [5, 6]
-    thirds = [d.index for d in ShuffledDraws([4, 4], 30, shares=(2, 1))]
-    assert sum(i < 4 for i in thirds) == 20
-
-
 def test_records_select_and_concatenate(fixtures):
     records = data.load_records("mpi3d", fixtures / "mpi3d", "test")
     assert len(records.select(records.ids["subject"] == 5)) == 3
@@ -261,5 +246,3 @@ def test_errors_name_the_file_and_what_was_expected(fixtures, tmp_path):
     empty.write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.jpg: not an image"):
         ds[1]
-    with pytest.raises(ValueError, match="every data set needs examples"):
-        ShuffledDraws([3, 0], 5)
