@@ -101,8 +101,12 @@ class Records:
         return len(self.images)
 
     def __getstate__(self) -> dict[str, Any]:
-        # As tensors, which processes share where arrays would be copied.
-        return {**self.__dict__, "ids": {k: torch.from_numpy(v) for k, v in self.ids.items()}}
+        # As tensors, which processes share where arrays would be copied. They must outlive the pickling:
+        # what is handed over are their file descriptors.
+        state = dict(self.__dict__)
+        ids = state.pop("_shared_ids", None) or {k: torch.from_numpy(v) for k, v in self.ids.items()}
+        self._set("_shared_ids", ids)
+        return {**state, "ids": ids}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state, ids={k: v.numpy() for k, v in state["ids"].items()})
