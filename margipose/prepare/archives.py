@@ -1,0 +1,274 @@
+"""Downloads, unpacked or not: the members of folders, .zip, .tar, .tgz and .tar.gz files.
+
+Members of folders, .zip and .tar files are opened wherever they are. A compressed .tgz can only be read
+from its beginning, so its members are best taken as they come by (`stream`). Nothing is ever written by a
+member's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from margipose.data.hdf5 import one_line
+
+__all__ = [
+    "SUFFIXES",
+    "Member",
+    "Passing",
+    "as_path",
+    "containers",
+    "is_streamed",
+    "members",
+    "open_member",
+    "stream",
+]
+
+SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz")
+"""File names of archives end so."""
+
+_IN_MEMORY = 64 << 20
+_BLOCK = 1 << 20
+
+
+class Member(NamedTuple):
+    """A file inside a container.
+
+    Attributes:
+        container: a folder or an archive.
+        name: path inside, with slashes.
+        size: in bytes, unpacked.
+    """
+
+    container: Path
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return (
+            str(self.container / self.name) if self.container.is_dir() else f"{self.container}: {self.name}"
+        )
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def is_streamed(container: Path) -> bool:
+    """Whether a container can only be read from its beginning."""
+    return container.name.lower().endswith((".tgz", ".tar.gz")) and not container.is_dir()
+
+
+def containers(source: str | Path) -> list[Path]:
+    """What a source consists of: an archive alone, or a folder and all archives in and below it, sorted.
+
+    Raises:
+        ValueError: naming the source, if it is neither.
+    """
+    source = Path(source)
+    if source.is_file() and _is_archive(source):
+        return [source]
+    if not source.is_dir():
+        kinds = ", ".join(SUFFIXES)
+        found = f"a file that is none of {kinds}" if source.exists() else "nothing there"
+        raise ValueError(f"{source}: expected a folder or an archive ({kinds}), got {found}")
+    return [source, *sorted(p for p in _files(source) if _is_archive(p))]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def failed(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for where, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(where, name)
+
+
+def members(container: Path) -> list[Member]:
+    """Every file in a container; in a folder, all files below it. A .tgz is read to its end for that.
+
+    Raises:
+        ValueError: naming the container, if it cannot be read or is damaged.
+    """
+    container = Path(container)
+    if container.is_dir():
+        return [Member(container, p.relative_to(container).as_posix(), _size(p)) for p in _files(container)]
+    if is_streamed(container):
+        return [passing.member for passing in stream(container)]
+    archive = _archive(container)
+    with _reading(container):
+        if isinstance(archive, zipfile.ZipFile):
+            return [Member(container, i.filename, i.file_size) for i in archive.infolist() if not i.is_dir()]
+        return [Member(container, i.name, i.size) for i in archive.getmembers() if i.isreg()]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nowhere: opening it says what is wrong
+        return 0
+
+
+@contextlib.contextmanager
+def open_member(member: Member) -> Iterator[BinaryIO]:
+    """A member as a seekable file.
+
+    Of a .tgz, all that lies before it is unpacked, and dropped, each time: use `stream` for several.
+
+    Raises:
+        ValueError: naming the archive or file, if it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if member.container.is_dir():
+            try:
+                file = stack.enter_context((member.container / member.name).open("rb"))
+            except OSError as error:
+                raise ValueError(f"{member}: cannot be read ({error.strerror or error})") from error
+        elif is_streamed(member.container):
+            passings = stack.enter_context(contextlib.closing(stream(member.container)))
+            passing = next((p for p in passings if p.member.name == member.name), None)
+            if passing is None:
+                raise ValueError(f"{member.container}: expected a member {member.name!r}, there is none")
+            file = stack.enter_context(passing.open())
+        else:
+            file = stack.enter_context(_open_at_random(member))
+        yield file
+
+
+@contextlib.contextmanager
+def _open_at_random(member: Member) -> Iterator[BinaryIO]:
+    archive = _archive(member.container)
+    with contextlib.ExitStack() as stack:
+        with _reading(member.container):
+            if isinstance(archive, tarfile.TarFile):
+                file, compressed = archive.extractfile(member.name), False
+            else:
+                file = archive.open(member.name)
+                compressed = archive.getinfo(member.name).compress_type != zipfile.ZIP_STORED
+            if file is None:
+                raise ValueError(f"{member.name!r} is not a file")
+        stack.callback(file.close)
+        if compressed:  # going back would unpack it from its beginning again
+            file = stack.enter_context(_spilled(file, member))
+        yield file
+
+
+class Passing:
+    """A member of an archive that is being read; it can be opened until the next one comes by.
+
+    Attributes:
+        member: what it is.
+        position: how many bytes of the archive have been read.
+    """
+
+    def __init__(self, member: Member, position: int, source: Callable[[], Any]) -> None:
+        self.member = member
+        self.position = position
+        self._source = source
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The member as a seekable file, in memory or, if it is large, in a temporary one.
+
+        Raises:
+            ValueError: naming the archive, if it ends in the middle of the member.
+        """
+        with _reading(self.member.container):
+            file = self._source()
+        with _spilled(file, self.member) as spilled:
+            yield spilled
+
+
+def stream(container: Path, wanted: Callable[[str], bool] | None = None) -> Iterator[Passing]:
+    """The members of a .tar, .tgz or .tar.gz as they come by.
+
+    Args:
+        wanted: told a member's name, whether to stop there; all by default.
+
+    Raises:
+        ValueError: naming the archive, where it is damaged or ends too early. What came before is good.
+    """
+    with contextlib.ExitStack() as stack:
+        with _reading(container):
+            raw = stack.enter_context(container.open("rb"))
+            unpacked = raw
+            if is_streamed(container):
+                unpacked = stack.enter_context(gzip.GzipFile(fileobj=raw))
+            # What a damaged end shares a buffer with is lost.
+            archive = stack.enter_context(tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 16))
+        while True:
+            with _reading(container):
+                info = archive.next()
+            if info is None:
+                break
+            # tarfile remembers every member that it has passed.
+            archive.members.clear()
+            if info.isreg() and (wanted is None or wanted(info.name)):
+                member = Member(container, info.name, info.size)
+                yield Passing(member, raw.tell(), functools.partial(archive.extractfile, info))
+        # A checksum follows the last member.
+        with _reading(container):
+            while unpacked.read(_BLOCK):
+                pass
+
+
+@contextlib.contextmanager
+def as_path(file: BinaryIO, suffix: str = "") -> Iterator[Path]:
+    """A copy of a binary file under a path of its own, for libraries that open nothing else."""
+    with tempfile.TemporaryDirectory(prefix="margipose-") as folder:
+        path = Path(folder, f"copy{suffix}")
+        with path.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _BLOCK)
+        yield path
+
+
+@contextlib.contextmanager
+def _spilled(file: Any, member: Member) -> Iterator[BinaryIO]:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="margipose-") as copy:
+        size = 0
+        while True:
+            with _reading(member.container):
+                block = file.read(_BLOCK)
+                if not block and size < member.size:
+                    raise EOFError(f"it ends in the middle of {member.name}")
+            if not block:
+                break
+            try:
+                copy.write(block)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
+            size += len(block)
+        copy.seek(0)
+        # Before Python 3.11 it lacks `seekable` and the like, which readers of binary files ask for.
+        yield copy if hasattr(copy, "seekable") else copy._file
+
+
+def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
+    with _reading(path):
+        state = path.stat()
+        return _opened_archive(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened_archive(path: Path, mtime: int, size: int) -> zipfile.ZipFile | tarfile.TarFile:
+    # Kept open: an archive of many thousand images has a directory that takes long to read.
+    return tarfile.open(path, "r:") if path.name.lower().endswith(".tar") else zipfile.ZipFile(path)
+
+
+@contextlib.contextmanager
+def _reading(container: Path) -> Iterator[None]:
+    """Blame a container for what happens while it is read."""
+    try:
+        yield
+    except Exception as error:  # damaged archives come to light in every way that there is
+        raise ValueError(f"{container}: the archive is damaged or incomplete ({one_line(error)})") from error
