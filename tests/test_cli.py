@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from margipose.cli import main, parse_updates
+from margipose.cli import main
+from margipose.cli.training import parse_updates
 
 
 def words(settings):

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from margipose.cli import build_parser, main, parse_updates
+from margipose.cli import build_parser, main
+from margipose.cli.training import parse_updates
 from margipose.config import combine
 
 ROOT = Path(__file__).parent.parent

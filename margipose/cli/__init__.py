@@ -1,0 +1,55 @@
+"""The `margipose` command: the only reader of the command line.
+
+Mistakes of the user's end in one line on standard error and exit code 2. Each module of this package adds
+some of the commands; what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from margipose import __version__
+from margipose.cli import data, evaluation, inference, training
+from margipose.cli.command import Parser, adder
+
+__all__ = ["build_parser", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(_join_numbers(sys.argv[1:] if argv is None else argv))
+    try:
+        return args.run(args) or 0
+    except (ValueError, OSError, ImportError) as error:
+        text = " ".join(str(error).split())
+        print(f"margipose {args.command}: error: {text}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on" if args.command in ("demo", "prepare", "train") else ""
+        print(f"margipose {args.command}: interrupted{goes_on}", file=sys.stderr)
+        return 130
+
+
+def _join_numbers(argv: Sequence[str]) -> list[str]:
+    """`--box -3,1,5,5` as `--box=-3,1,5,5`: argparse takes a leading minus for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in ("--box", "--camera") and re.match(r"-[\d.]", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = Parser(prog="margipose", description="3D human pose from one RGB image.")
+    parser.add_argument("--version", action="version", version=f"margipose {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for module in (training, data, evaluation, inference):
+        module.add(adder(commands))
+    return parser

@@ -1,0 +1,41 @@
+"""What a command of the command line is made of."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["AddCommand", "Parser", "adder"]
+
+Run = Callable[[argparse.Namespace], int | None]
+
+
+class AddCommand(Protocol):
+    """Adds a command to the parser: its name, what runs it, what it does, and examples, one per line."""
+
+    def __call__(self, name: str, run: Run, about: str, examples: str) -> argparse.ArgumentParser: ...
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors take one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def adder(commands: argparse._SubParsersAction) -> AddCommand:
+    """Adds commands to a group of subcommands."""
+
+    def command(name: str, run: Run, about: str, examples: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    return command
