@@ -20,6 +20,7 @@ from torch import Tensor
 __all__ = [
     "CANONICAL",
     "H36M",
+    "LSP",
     "MPI3D",
     "MPII",
     "SKELETONS",
@@ -152,6 +153,11 @@ CANONICAL = _skeleton(
             "spine": {"spine": 0.53, "pelvis": 0.47},
             "head": {"head_top": 0.5, "neck": 0.5},
         },
+        "lsp": {
+            "pelvis": {"right_hip": 0.5, "left_hip": 0.5},
+            "spine": {"right_hip": 0.265, "left_hip": 0.265, "neck": 0.47},
+            "head": {"head_top": 0.5, "neck": 0.5},
+        },
     },
 )
 """The 17 joints that networks predict."""
@@ -197,24 +203,21 @@ MPII = _skeleton(
 )
 """The 16 joints of MPII; its "spine" is the upper thorax."""
 
-SKELETONS: Mapping[str, Skeleton] = MappingProxyType({s.name: s for s in (CANONICAL, H36M, MPI3D, MPII)})
-
-VNECT_14 = (
-    "head_top",
-    "neck",
-    "right_shoulder",
-    "right_elbow",
-    "right_wrist",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_hip",
-    "right_knee",
-    "right_ankle",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
+LSP = _skeleton(
+    "lsp",
+    """
+    right_ankle:right_knee right_knee:right_hip right_hip:neck
+    left_hip:neck left_knee:left_hip left_ankle:left_knee
+    right_wrist:right_elbow right_elbow:right_shoulder right_shoulder:neck
+    left_shoulder:neck left_elbow:left_shoulder left_wrist:left_elbow
+    neck head_top:neck
+    """,
 )
+"""The 14 joints of Leeds Sports Pose and its extended set, which have no pelvis."""
+
+SKELETONS: Mapping[str, Skeleton] = MappingProxyType({s.name: s for s in (CANONICAL, H36M, MPI3D, MPII, LSP)})
+
+VNECT_14 = tuple(j for j in CANONICAL.joints if j not in ("pelvis", "spine", "head"))
 """The joints that MPI-INF-3DHP's protocol scores."""
 
 

@@ -21,7 +21,7 @@ def g(golden):
 
 def test_skeletons_are_those_of_the_specification(shared):
     spec = json.loads((shared / "spec" / "skeletons.json").read_text())
-    assert set(spec) == set(S.SKELETONS)
+    assert set(spec) == set(S.SKELETONS) - {"lsp"}
     for name, expected in spec.items():
         skeleton = S.get_skeleton(name)
         assert list(skeleton.joints) == expected["joints"]
@@ -32,6 +32,8 @@ def test_skeletons_are_those_of_the_specification(shared):
 def test_skeletons_are_those_of_the_original(golden_dir):
     descs = json.loads((golden_dir / "skeleton_descs.json").read_text())
     for name, skeleton in S.SKELETONS.items():
+        if name == "lsp":  # which the original had not
+            continue
         desc = descs[name]
         assert list(skeleton.joints) == desc["joint_names"]
         tree = skeleton.indices(skeleton.parents)
@@ -55,7 +57,7 @@ def test_trees_are_trees_and_mirrors_are_involutions(name):
     assert pickle.loads(pickle.dumps(skeleton)) is skeleton
 
 
-@pytest.mark.parametrize("name", ["h36m", "mpi_inf_3dhp", "mpii"])
+@pytest.mark.parametrize("name", ["h36m", "mpi_inf_3dhp", "mpii", "lsp"])
 def test_conversion_commutes_with_mirroring(name):
     source = S.get_skeleton(name)
     joints = torch.randn(3, len(source), 3, dtype=torch.float64)
@@ -93,6 +95,41 @@ def test_golden_relative_positions(g):
     close(S.root_relative(skel, S.CANONICAL), g["root_relative"])
     close(S.from_parent_relative(g["parent_relative"], S.CANONICAL), g["absolute_from_relative"])
     close(S.canonical_orientation(skel, S.CANONICAL), g["canonical_orient"][..., :3])
+
+
+def test_what_leeds_sports_pose_lacks_is_derived():
+    legs = ["right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"]
+    arms = ["right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"]
+    order = [*legs, *arms, "neck", "head_top"]
+    assert list(S.LSP.joints) == order
+    joints = torch.randn(5, 14, 2, dtype=torch.float64)
+    at = dict(zip(order, joints.unbind(-2)))
+    pelvis = (at["right_hip"] + at["left_hip"]) / 2
+    expected = {
+        **at,
+        "pelvis": pelvis,
+        "spine": 0.53 * pelvis + 0.47 * at["neck"],
+        "head": (at["neck"] + at["head_top"]) / 2,
+    }
+    close(S.convert(joints, S.LSP, S.CANONICAL), torch.stack([expected[j] for j in S.CANONICAL.joints], -2))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "lost"),
+    [
+        ("right_hip", {"right_hip", "pelvis", "spine"}),
+        ("left_hip", {"left_hip", "pelvis", "spine"}),
+        ("neck", {"neck", "head", "spine"}),
+        ("head_top", {"head_top", "head"}),
+        ("left_wrist", {"left_wrist"}),
+    ],
+)
+def test_derived_joints_are_valid_if_what_they_come_from_is(hidden, lost):
+    valid = torch.ones(2, 14, dtype=torch.bool)
+    valid[1, S.LSP.index(hidden)] = False
+    found = S.convert_valid(valid, S.LSP, S.CANONICAL)
+    assert found[0].all()
+    assert {j for j, v in zip(S.CANONICAL.joints, found[1].tolist()) if not v} == lost
 
 
 def test_golden_spherical(g):

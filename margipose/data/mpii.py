@@ -1,12 +1,12 @@
 """MPII Human Pose (2D) as records, from its HDF5 conversion.
 
 `annot.h5` holds, per person, `part` (N x 16 x 2 px), `visible`, `center`, `scale` (person height / 200 px),
-`normalize` (head length, px), `imgname` (character codes), `istrain`, `index` and `person`; `valid.h5`
-names the (`index`, `person`) pairs of the training set that validate. Images lie in `images/`.
+`normalize` (head length, px: 0.6 times the diagonal of the head's box), `imgname` (character codes),
+`istrain`, `index` and `person`; `valid.h5` names the (`index`, `person`) pairs of the training set that
+validate. Images lie in `images/`.
 
 Splits are `train` (without the validation people), `val`, `trainval` and `test` (images without labels).
-There is no camera: it is given a focal length of 1.2 image widths and a central principal point, and all
-joints lie at one depth.
+There is no camera; `margipose.data.flat` says which one is assumed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.camera import backproject
+from margipose.data.flat import at_one_depth, image_sizes
 from margipose.data.hdf5 import open_hdf5, read_numbers
-from margipose.data.images import image_size
 from margipose.data.records import Records
 from margipose.skeleton import MPII
 
@@ -29,7 +28,6 @@ __all__ = ["SPLITS", "load"]
 
 SPLITS = ("train", "val", "trainval", "test")
 
-FOCAL_WIDTHS = 1.2
 BOX_MARGIN = 1.25
 BOX_SHIFT = 15.0
 """MPII's centres lie on the chest: boxes move down by this many units of scale."""
@@ -72,11 +70,8 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
             f"in row {rows[wrong][0]}"
         )
     images = [path.parent / "images" / _name(codes, path, row) for codes, row in zip(table["imgname"], rows)]
-    size_of = {image: image_size(image) for image in dict.fromkeys(images)}
-    sizes = torch.tensor([size_of[image] for image in images], dtype=torch.float64)
-    focal = FOCAL_WIDTHS * sizes[:, :1]
-    intrinsics = torch.cat((focal, focal, sizes / 2), -1)
     joints_px = torch.from_numpy(table["part"].astype(np.float64))
+    joints_cam_mm, intrinsics = at_one_depth(joints_px, image_sizes(images))
     scale = torch.from_numpy(table["scale"].astype(np.float64))
     centre = torch.from_numpy(table["center"].astype(np.float64))
     centre = centre + torch.stack((torch.zeros_like(scale), BOX_SHIFT * scale), -1)
@@ -84,7 +79,7 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
         name=f"mpii/{split}",
         skeleton=MPII,
         images=images,
-        joints_cam_mm=backproject(joints_px, focal.expand(-1, len(MPII)), intrinsics),
+        joints_cam_mm=joints_cam_mm,
         # Joints that were not annotated lie at (0, 0).
         valid=(joints_px != 0).any(-1),
         intrinsics=intrinsics,

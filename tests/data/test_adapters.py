@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from margipose.data import PoseDataset, h36m, images, load_records, mpi3d, mpii
+from margipose.data import PoseDataset, flat, h36m, images, load_records, mpi3d, mpii
 from margipose.data import mpi3d_files as F
 from margipose.data.mpi3d_calibration import CameraCalibration, read_calibration, write_calibration
 from margipose.spec import InputSpec
@@ -313,7 +313,7 @@ def persons(tmp_path):
 
 def test_mpii_reads_each_size_once_and_has_the_others_options(persons, monkeypatch):
     read = []
-    monkeypatch.setattr(mpii, "image_size", lambda path: read.append(path.name) or (40, 20))
+    monkeypatch.setattr(flat, "image_size", lambda path: read.append(path.name) or (40, 20))
     records = load_records("mpii", persons, "trainval", universal=True)
     assert [p.name for p in records.images] == ["a.jpg", "a.jpg"]
     assert read == ["a.jpg"]
