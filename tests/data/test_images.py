@@ -77,11 +77,11 @@ def test_crops_of_reduced_images_are_those_of_whole_ones(tmp_path, reduction, pi
     white = np.full((1200, 1600), 255, np.uint8)
     inside = cv2.erode(warp_image(white, crop, intrinsics, pixel_centres), np.ones((5, 5))) == 255
     assert inside.mean() > 0.5
-    assert np.abs(part - whole)[inside].max() < 4
+    assert np.abs(part - whole)[inside].max() < 6
     # Half a pixel off would be seen.
     shifted = crop._replace(centre_px=crop.centre_px + 0.5 * crop_reduction(crop, intrinsics))
     moved = warp_image(encoded.decode(), shifted, intrinsics, pixel_centres)
-    assert np.abs(moved - whole)[inside].max() > 8
+    assert np.abs(moved - whole)[inside].max() > 12
 
 
 def test_masks_may_be_stored_at_another_size():
