@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from margipose.data import h36m, mpi3d, mpii
+from margipose.data import h36m, lsp, mpi3d, mpii
 from margipose.data.dataset import PoseDataset, Sample
 from margipose.data.records import Records
 from margipose.spec import closest
 
 __all__ = ["DATASETS", "PoseDataset", "Records", "Sample", "load_records"]
 
-DATASETS: dict[str, Callable[..., Records]] = {"h36m": h36m.load, "mpi3d": mpi3d.load, "mpii": mpii.load}
+DATASETS: dict[str, Callable[..., Records]] = {
+    "h36m": h36m.load,
+    "mpi3d": mpi3d.load,
+    "mpii": mpii.load,
+    "lsp": lsp.load,
+    "lspet": lsp.load_extended,
+}
 """What each data set's name loads: `f(root, split, **options)`."""
 
 
