@@ -69,7 +69,7 @@ class Note(NamedTuple):
 
 
 class PartsFailed(ValueError):
-    """Some of what a job has to do failed; the rest is done and counted."""
+    """Some of what a job has to do failed; the rest, if there are counts of it, is done."""
 
     def __init__(self, notes: Sequence[Note], counts: Mapping[str, int]) -> None:
         super().__init__("; ".join(f"{n.name}: {n.reason}" for n in notes))
@@ -209,7 +209,7 @@ def _attempt(job: Job, advance: Tick) -> _Outcome:
     try:
         outcome = _Outcome(dict(job.call(*job.args, tick=tick)))
     except PartsFailed as error:
-        outcome = _Outcome(error.counts, error.notes)
+        outcome = _Outcome(error.counts or None, error.notes)
     except ValueError as error:
         outcome = _Outcome(None, (Note(job.name, _one_line(error)),))
     except OSError as error:

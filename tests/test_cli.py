@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 
@@ -8,6 +9,7 @@ from safetensors import safe_open
 
 from margipose.cli import main
 from margipose.cli.training import parse_updates
+from margipose.prepare import PREPARERS
 
 
 def words(settings):
@@ -64,6 +66,34 @@ def test_prepare_synthetic(tmp_path, capsys):
     assert len(list((tmp_path / "d").rglob("*.jpg"))) == 12
 
 
+@pytest.mark.parametrize("name", [*PREPARERS, "synthetic"])
+def test_every_data_set_that_can_be_prepared_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", name, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert f"examples:\n  margipose prepare {name} " in out
+    assert "--workers" in out
+    assert name == "synthetic" or "--dry-run" in out
+
+
+@pytest.mark.parametrize("name", PREPARERS)
+def test_preparing_nothing_is_refused(name, tmp_path, capsys):
+    (tmp_path / "src").mkdir()
+    for src in ("src", "none"):
+        assert main(["prepare", name, str(tmp_path / src), str(tmp_path / "d")]) == 2
+        assert str(tmp_path / src) in one_line(capsys)
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(("name", "library"), [("h36m", "cdflib"), ("h36m", "av"), ("mpi3d", "av")])
+def test_preparing_names_the_extra_that_is_missing(name, library, tmp_path, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == library else find(n, *a))
+    assert main(["prepare", name, str(tmp_path), str(tmp_path / "d")]) == 2
+    assert f'preparing {name} needs {library}: pip install "margipose[prepare]"' in one_line(capsys)
+
+
 def test_updates_are_json_where_they_can_be():
     names, updates = parse_updates(["with", "quick", "lr=1e-3", "augment=false", "run_dir=a/b", "x=[1]"])
     assert names == ["quick"]
@@ -90,6 +120,8 @@ def test_train_list(capsys):
         (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
         (["describe", "nothing.safetensors"], "nothing.safetensors"),
         (["prepare", "synthetic", "x", "--frames", "0"], "--frames must be at least 1"),
+        (["prepare", "h36m", "x", "y", "--workers", "0"], "--workers must be at least 1"),
+        (["prepare", "h36m", "x", "y", "--subjects", "S2"], "expected some of S1, S5"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, monkeypatch):
@@ -106,6 +138,10 @@ def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, mo
         (["infer"], "image"),
         (["infer", "a.jpg", "--model", "m", "--box", "1,2,3"], "four numbers"),
         (["eval"], "--model"),
+        (["prepare"], "SET"),
+        (["prepare", "coco", "x", "y"], "invalid choice: 'coco'"),
+        (["prepare", "h36m", "x"], "DEST"),
+        (["prepare", "h36m", "x", "y", "--stride", "few"], "--stride: invalid int value: 'few'"),
     ],
 )
 def test_wrong_usage_ends_in_one_line_and_code_2(argv, message, capsys):

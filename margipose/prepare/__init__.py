@@ -1,7 +1,8 @@
 """From data sets as they are downloaded to the prepared layouts that `margipose.data` reads.
 
-Each preparer is a module with `OPTIONS` and `plan(src, dest, **options) -> Plan`, which looks at both
-folders and changes neither. `margipose.jobs.run` does what a plan lists.
+Each preparer is a module with a line `ABOUT` it, `EXAMPLES` of its command, its `OPTIONS`, and
+`plan(src, dest, **options) -> Plan`, which looks at both folders and changes neither. `margipose.jobs.run`
+does what a plan lists.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
-__all__ = ["NEEDS", "PREPARERS", "Option", "get_preparer", "settings_of"]
+__all__ = ["NEEDS", "PREPARERS", "Option", "check_libraries", "get_preparer", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Option:
     Attributes:
         name: of the keyword; on the command line its underscores are dashes.
         kind: what it takes; "flag" takes nothing and gives True, "names" takes words with commas between
-            them and gives a tuple of them.
+            them and gives a tuple of them (let its default be a tuple, too).
         help: what it does, for the command line.
         default: without it.
         fixed: whether the files depend on it, so that a folder must be finished with the value with which
@@ -56,17 +57,24 @@ def get_preparer(name: str) -> ModuleType:
 
     Raises:
         ValueError: if there is none.
-        ImportError: if a library that it needs is not installed.
     """
     if name not in PREPARERS:
         raise ValueError(f"cannot prepare {name!r}; valid: {', '.join(PREPARERS)}")
-    absent = [library for library in NEEDS.get(name, ()) if importlib.util.find_spec(library) is None]
-    if absent:
-        raise ImportError(f'preparing {name} needs {" and ".join(absent)}: pip install "margipose[prepare]"')
     return importlib.import_module(PREPARERS[name])
 
 
+def check_libraries(name: str) -> None:
+    """Raise ImportError if a library that preparing a data set needs is not installed."""
+    absent = [library for library in NEEDS.get(name, ()) if importlib.util.find_spec(library) is None]
+    if absent:
+        raise ImportError(f'preparing {name} needs {" and ".join(absent)}: pip install "margipose[prepare]"')
+
+
 def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the files of a prepared set depend on, for `margipose.jobs.claim`."""
+    """What the files of a prepared set depend on, for `margipose.jobs.claim`.
+
+    Args:
+        options: keywords of its `plan`; of those that are left out, the defaults count.
+    """
     module = get_preparer(name)
     return {"prepared": name, **{o.name: options.get(o.name, o.default) for o in module.OPTIONS if o.fixed}}

@@ -23,6 +23,7 @@ from margipose.data.hdf5 import one_line
 
 __all__ = [
     "SUFFIXES",
+    "ArchiveError",
     "Member",
     "Passing",
     "as_path",
@@ -35,6 +36,15 @@ __all__ = [
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz")
 """File names of archives end so."""
+
+
+class ArchiveError(ValueError):
+    """An archive, `container`, that is damaged or incomplete."""
+
+    def __init__(self, message: str, container: Path) -> None:
+        super().__init__(message)
+        self.container = container
+
 
 _IN_MEMORY = 64 << 20
 _BLOCK = 1 << 20
@@ -98,7 +108,7 @@ def members(container: Path) -> list[Member]:
     """Every file in a container; in a folder, all files below it. A .tgz is read to its end for that.
 
     Raises:
-        ValueError: naming the container, if it cannot be read or is damaged.
+        ArchiveError: naming the container, if it cannot be read or is damaged.
     """
     container = Path(container)
     if container.is_dir():
@@ -181,7 +191,7 @@ class Passing:
         """The member as a seekable file, in memory or, if it is large, in a temporary one.
 
         Raises:
-            ValueError: naming the archive, if it ends in the middle of the member.
+            ArchiveError: naming the archive, if it ends in the middle of the member.
         """
         with _reading(self.member.container):
             file = self._source()
@@ -196,7 +206,7 @@ def stream(container: Path, wanted: Callable[[str], bool] | None = None) -> Iter
         wanted: told a member's name, whether to stop there; all by default.
 
     Raises:
-        ValueError: naming the archive, where it is damaged or ends too early. What came before is good.
+        ArchiveError: naming the archive, where it is damaged or ends too early. What came before is good.
     """
     with contextlib.ExitStack() as stack:
         with _reading(container):
@@ -271,4 +281,5 @@ def _reading(container: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged archives come to light in every way that there is
-        raise ValueError(f"{container}: the archive is damaged or incomplete ({one_line(error)})") from error
+        message = f"{container}: the archive is damaged or incomplete ({one_line(error)})"
+        raise ArchiveError(message, container) from error

@@ -102,10 +102,10 @@ def _opened(source: str | Path | BinaryIO, name: str) -> Iterator[Any]:
 
     try:
         if isinstance(source, (str, Path)):
-            container = av.open(str(source))
+            container = av.open(str(source), "r")
         else:
             source.seek(0)
-            container = av.open(source)
+            container = av.open(source, "r")  # temporary files are open for writing, too
     except Exception as error:
         raise _CannotOpen(f"{name}: expected a video that can be decoded ({one_line(error)})") from error
     with container:

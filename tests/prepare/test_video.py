@@ -1,4 +1,5 @@
 import io
+import tempfile
 from pathlib import Path
 
 import av
@@ -34,6 +35,10 @@ def matches(image, i):
 def test_wanted_frames_are_the_right_ones(tmp_path, name):
     path = write_video(tmp_path / name, 60)
     assert video.frame_count(path) == 60
+    with tempfile.TemporaryFile() as copy:  # open for writing, too, as those that archives give
+        copy.write(path.read_bytes())
+        assert video.frame_count(copy) == 60
+        assert [i for i, _ in video.frames(copy, [3])] == [3]
     for source in (path, str(path), io.BytesIO(path.read_bytes())):
         got = list(video.frames(source, [59, 0, 7, 7, 8]))
         assert [i for i, _ in got] == [0, 7, 8, 59]
