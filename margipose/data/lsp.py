@@ -149,7 +149,7 @@ def photo_numbers(names: Iterable[str], count: int, where: str | Path) -> dict[i
         found[number] = name
     missing = [n for n in range(1, count + 1) if n not in found]
     if missing:
-        others = f" and {len(missing) - 1} others are" if len(missing) > 1 else " is"
+        others = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise ValueError(
             f"{where}: expected photos 1 to {count}, as joints.mat has them, called im0001.jpg or alike; "
             f"number {missing[0]}{others} missing"
