@@ -30,11 +30,11 @@ from margipose.data.hdf5 import (
     check_numbers,
     dataset,
     names,
-    one_line,
     open_hdf5,
     read_numbers,
     reading,
 )
+from margipose.data.matlab import describe, has_cells, is_numeric, read_variable
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags
 from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
@@ -275,56 +275,42 @@ _POSE_KEYS = {
 }
 
 
-def read_train_annotations(path: Path) -> TrainAnnotations:
+def read_train_annotations(path: Path, cameras: Sequence[int] | None = None) -> TrainAnnotations:
     """Read an `annot.mat` (MATLAB 5).
+
+    Args:
+        cameras: keep only these, in this order: the labels of all cameras take hundreds of megabytes.
 
     Raises:
         ValueError: naming the file and key, if something is missing, of the wrong shape or not a number.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        mat = scipy.io.loadmat(path)
-    except Exception as error:  # damaged files end in anything from IndexError to zlib.error
-        raise ValueError(f"{path}: expected a MATLAB 5 file ({one_line(error)})") from error
     wanted = ("cameras", "frames", *(key for key, _ in _POSE_KEYS.values()))
-    if missing := [key for key in wanted if key not in mat]:
-        raise ValueError(f"{path}: key {missing[0]!r} is missing; expected {', '.join(wanted)}")
     numbers = {}
     for key in ("cameras", "frames"):
-        expected = f"{path}: key {key!r}: expected whole numbers"
-        if not _is_numeric(mat[key]):
-            raise ValueError(f"{expected}, got {_describe(mat[key])}")
-        numbers[key] = check_numbers(np.ravel(mat[key]), expected, whole=True)
-    cameras, frames = numbers["cameras"], numbers["frames"]
+        values, expected = read_variable(path, key, wanted), f"{path}: key {key!r}: expected whole numbers"
+        if not is_numeric(values):
+            raise ValueError(f"{expected}, got {describe(values)}")
+        numbers[key] = check_numbers(np.ravel(values), expected, whole=True)
+    there, frames = numbers["cameras"].tolist(), numbers["frames"]
+    if len(set(there)) < len(there):
+        raise ValueError(f"{path}: key 'cameras': expected each camera once, got {there}")
+    kept = there if cameras is None else list(cameras)
+    if absent := [c for c in kept if c not in there]:
+        raise ValueError(f"{path}: key 'cameras': camera {absent[0]} is missing; there are {there}")
     arrays = {}
     for name, (key, dims) in _POSE_KEYS.items():
         shape = (len(frames), len(MPI3D) * dims)
-        expected = f"{path}: key {key!r}: expected {len(cameras)} cells of {shape[0]} x {shape[1]} numbers"
-        cells = list(np.ravel(mat[key])) if _has_cells(mat[key]) else []
-        if not _has_cells(mat[key]) or len(cells) != len(cameras):
-            raise ValueError(f"{expected}, got {_describe(mat[key])}")
+        expected = f"{path}: key {key!r}: expected {len(there)} cells of {shape[0]} x {shape[1]} numbers"
+        values = read_variable(path, key, wanted)
+        cells = list(np.ravel(values)) if has_cells(values) else []
+        if not has_cells(values) or len(cells) != len(there):
+            raise ValueError(f"{expected}, got {describe(values)}")
         for cell in cells:
-            if not _is_numeric(cell) or cell.shape != shape:
-                raise ValueError(f"{expected}, got one that is {_describe(cell)}")
-        stacked = np.stack(cells) if cells else np.empty((0, *shape))
-        arrays[name] = stacked.reshape(len(cells), len(frames), len(MPI3D), dims)
-    return TrainAnnotations(cameras, frames, **arrays)
-
-
-def _is_numeric(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
-
-
-def _has_cells(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "O"
-
-
-def _describe(value: object) -> str:
-    if not isinstance(value, np.ndarray):
-        return f"of type {type(value).__name__}"
-    kind = "cells" if _has_cells(value) else "numbers" if _is_numeric(value) else "not numbers"
-    return f"{' x '.join(map(str, value.shape))} {kind}"
+            if not is_numeric(cell) or cell.shape != shape:
+                raise ValueError(f"{expected}, got one that is {describe(cell)}")
+        stacked = np.stack([cells[there.index(c)] for c in kept]) if kept else np.empty((0, *shape))
+        arrays[name] = stacked.reshape(len(kept), len(frames), len(MPI3D), dims)
+    return TrainAnnotations(np.array(kept, np.int64), frames, **arrays)
 
 
 def write_train_annotations(path: Path, annotations: TrainAnnotations) -> None:

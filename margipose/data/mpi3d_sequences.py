@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -11,6 +11,7 @@ __all__ = [
     "ACTIVITIES",
     "CAMERAS",
     "SEQUENCES",
+    "TEST_SIZES",
     "MaskFlags",
     "SequenceFacts",
     "split_of",
@@ -79,6 +80,11 @@ SEQUENCES: Mapping[tuple[int, int], SequenceFacts] = MappingProxyType(
 )
 """The training videos, by (subject, sequence)."""
 
+TEST_SIZES: Mapping[int, tuple[int, int]] = MappingProxyType(
+    {1: (2048, 2048), 2: (2048, 2048), 3: (2048, 2048), 4: (2048, 2048), 5: (1920, 1080), 6: (1920, 1080)}
+)
+"""Width and height of the test videos, by subject: their 2D labels are in these pixels."""
+
 _VALIDATION = ((4, 1), (8, 2))
 _BROKEN = ((6, 2, 2),)  # (subject, sequence, camera): the video is too short
 
@@ -88,6 +94,6 @@ def split_of(subject: int, sequence: int) -> Literal["train", "val"]:
     return "val" if (subject, sequence) in _VALIDATION else "train"
 
 
-def usable_cameras(subject: int, sequence: int) -> tuple[int, ...]:
-    """The cameras of a published training video that are used."""
-    return tuple(c for c in CAMERAS if (subject, sequence, c) not in _BROKEN)
+def usable_cameras(subject: int, sequence: int, cameras: Iterable[int] = CAMERAS) -> tuple[int, ...]:
+    """Those of some cameras of a published training video whose videos are whole."""
+    return tuple(c for c in cameras if (subject, sequence, c) not in _BROKEN)

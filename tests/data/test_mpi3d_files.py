@@ -149,6 +149,17 @@ def test_train_annotations_round_trip(tmp_path):
     assert mat["annot2"].shape == (2, 1)
     assert mat["univ_annot3"][1, 0].shape == (6, 84)
     assert mat["frames"].shape == (6, 1)
+    second = F.read_train_annotations(path, [4])
+    assert second.cameras.tolist() == [4]
+    np.testing.assert_array_equal(second.univ_joints_cam_mm, annotations.univ_joints_cam_mm[1:])
+    with pytest.raises(ValueError, match=r"'cameras': camera 2 is missing; there are \[0, 4\]"):
+        F.read_train_annotations(path, [0, 2])
+    # Wherever it is cut off, that is what is said.
+    whole = path.read_bytes()
+    for length in (len(whole) - 1, len(whole) // 2, 140, 131):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"annot.mat: expected a MATLAB 5 file \(it ends .* too early"):
+            F.read_train_annotations(path)
 
 
 def test_test_annotations_round_trip(tmp_path):
