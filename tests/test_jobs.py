@@ -12,7 +12,8 @@ import pytest
 
 from margipose import jobs
 from margipose.files import replacing
-from margipose.jobs import Job, Note, PartsFailed, Plan, Report
+from margipose.jobs import Job, Note, PartsFailed, Plan, Report, running
+from margipose.jobs.folder import alone_in
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,14 +120,15 @@ def test_a_dead_worker_stops_everything(tmp_path):
 
 def test_mistakes_of_the_program_are_not_hidden(tmp_path, workers):
     with pytest.raises(KeyError, match="a mistake in the program"):
-        jobs.run(Plan([Job("a", mistaken)]), tmp_path, workers)
+        jobs.run(Plan([Job("a", mistaken), Job("b", mistaken)]), tmp_path, workers)
 
 
 def test_workers_use_one_thread(tmp_path, workers):
     import cv2
 
     before = cv2.getNumThreads()
-    assert jobs.run(Plan([Job("a", single_threaded)]), tmp_path, workers).done["a"]["threads"] == 1
+    report = jobs.run(Plan([Job("a", single_threaded), Job("b", single_threaded)]), tmp_path, workers)
+    assert report.done == {"a": {"threads": 1}, "b": {"threads": 1}}
     assert cv2.getNumThreads() == before
 
 
@@ -158,8 +160,8 @@ def test_plans_must_be_in_order(tmp_path):
 
 def test_the_bar_ends_where_the_work_does(tmp_path, workers, monkeypatch):
     ends = []
-    update = jobs.tqdm.update
-    monkeypatch.setattr(jobs.tqdm, "update", lambda self, n=1: (update(self, n), ends.append(self.n))[0])
+    update = running.tqdm.update
+    monkeypatch.setattr(running.tqdm, "update", lambda self, n=1: (update(self, n), ends.append(self.n))[0])
     plan = Plan([Job("a", overdone, work=10), Job("b", damaged, work=5), Job("c", single_threaded, work=7)])
     jobs.run(plan, tmp_path, workers, progress=True)
     assert ends[-1] == max(ends) == 22
@@ -167,7 +169,7 @@ def test_the_bar_ends_where_the_work_does(tmp_path, workers, monkeypatch):
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     pytest.importorskip("fcntl")
-    with jobs._alone_in(tmp_path), pytest.raises(OSError, match="another run is at work in this folder"):
+    with alone_in(tmp_path), pytest.raises(OSError, match="another run is at work in this folder"):
         jobs.run(Plan([Job("a", single_threaded)]), tmp_path)
     jobs.run(Plan([Job("a", single_threaded)]), tmp_path)
 

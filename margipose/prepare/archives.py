@@ -98,7 +98,14 @@ def _files(folder: Path) -> Iterator[Path]:
     def failed(error: OSError) -> None:
         raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
+    seen = set()
     for where, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        # A link may lead back to a folder that it lies in.
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
         for name in sorted(names):
             yield Path(where, name)

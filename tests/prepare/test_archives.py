@@ -93,6 +93,16 @@ def test_a_folder_holds_its_files_and_archives(tmp_path):
     assert [archives.is_streamed(c) for c in (tmp_path, tgz, inner)] == [False, True, False]
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    make(tmp_path, "")
+    (tmp_path / "S1" / "back").symlink_to(tmp_path)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.bin").write_bytes(b"b")
+    (tmp_path / "link").symlink_to(elsewhere)
+    assert sorted(m.name for m in archives.members(tmp_path)) == sorted([*CONTENTS, "link/b.bin"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.999])
 def test_truncated_archives_are_named(tmp_path, name, share):
