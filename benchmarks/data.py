@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_synthetic(Path(folder), 60, size=256)
         records = load_records("mpi3d", folder, "train")
-        for side in (768, 1000):
+        for side in (1000, 2048):
             images = []
             for path in records.images[:20]:
                 image = cv2.resize(cv2.imread(str(path)), (side, side), interpolation=cv2.INTER_CUBIC)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from margipose.backbones import Pretrained
 from margipose.data import DATASETS
+from margipose.evaluate import METRICS
 from margipose.model import NAMED, ModelSpec, check_input_size
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, closest, from_mapping, to_mapping
@@ -35,7 +36,21 @@ class TrainConfig:
         optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
         schedule: of the learning rate; see `schedule`.
         clip_norm: limit of the gradient's norm; 0 for none.
+        accumulate: parts that a batch is computed in, for less memory; statistics of batch normalisation
+            are then those of a part.
+        ema: decay of an average of the weights, which is evaluated and kept instead of them; 0 for none.
+        precision: of convolutions and products; losses are always computed in single precision.
+        channels_last: memory layout of images; faster on most devices.
+        compile: compile the network; the first steps then take minutes.
         sigma, pixelwise_loss: see `losses`.
+        eval_every: evaluate each time after so many epochs; 0 for after the last one only.
+        best_metric: by which `best.safetensors` is chosen, where the run evaluates as it goes.
+        patience: stop after so many evaluations without a better one; 0 for never.
+        checkpoint_minutes: the run can go on from a point at most so long ago, or from the last epoch.
+        keep_checkpoints: how many networks of past epochs to keep.
+        on_bad_sample: what to do about an example that cannot be read: stop, or take another one.
+        on_bad_loss: what to do about a loss that is not finite: stop, or leave the step out ...
+        bad_loss_limit: ... as long as no more than so many were.
         seed: of the initial weights, the order of examples and the augmentation.
         workers: processes that prepare samples.
         device: "auto" takes a GPU if there is one.
@@ -60,22 +75,48 @@ class TrainConfig:
     weight_decay: float = 0.0
     schedule: Literal["1cycle", "constant", "steps"] = "1cycle"
     clip_norm: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    channels_last: bool = True
+    compile: bool = False
     sigma: float = 1.0
     pixelwise_loss: Literal["jsd", "none"] = "jsd"
+    eval_every: int = 0
+    best_metric: str = "mpjpe"
+    patience: int = 0
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 3
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    on_bad_loss: Literal["stop", "skip"] = "stop"
+    bad_loss_limit: int = 100
     seed: int = 0
     workers: int = 2
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "sigma": self.sigma}
-        for name, value in positive.items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"TrainConfig.{name}: must be positive and finite, got {value}")
-        for name in ("weight_decay", "clip_norm", "workers", "seed"):
+        for name in ("epochs", "batch_size", "lr", "sigma", "accumulate", "checkpoint_minutes"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"TrainConfig.{name}: must be positive and finite, got {getattr(self, name)}"
+                )
+        not_negative = ("weight_decay", "clip_norm", "workers", "seed", "eval_every", "patience")
+        for name in (*not_negative, "keep_checkpoints", "bad_loss_limit"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"TrainConfig.ema: expected 0 <= ema < 1, got {self.ema}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"TrainConfig.accumulate: a batch of {self.batch_size} cannot be computed in "
+                f"{self.accumulate} equal parts"
+            )
+        if self.patience and not (self.eval_every and self.eval_set):
+            raise ValueError("TrainConfig.patience: needs eval_set and eval_every, to have what to wait for")
+        if self.best_metric not in METRICS:
+            raise ValueError(f"TrainConfig.best_metric: {self.best_metric!r} is none of {', '.join(METRICS)}")
         if self.examples_per_epoch < self.batch_size:
             raise ValueError(
                 f"TrainConfig.examples_per_epoch: {self.examples_per_epoch} do not fill "

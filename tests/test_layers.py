@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "margipose"
 
 LAYERS = [
     {"dsnt", "geometry", "skeleton", "backbones", "spec", "schedule", "files"},
-    {"camera", "metrics", "losses", "heads", "jobs"},
+    {"camera", "metrics", "losses", "heads", "jobs", "textures"},
     {"augment", "composite", "model", "data", "checkpoint", "legacy", "chatterbox"},
     {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page", "prepare", "check"},
     {"demo"},

@@ -134,7 +134,7 @@ def test_mixing_2d_examples(tiny, golden_dir, tmp_path, monkeypatch):
         seen.append(has_depth.any(-1).tolist())
         return marginal_loss(stages, target, has_depth, *rest)
 
-    monkeypatch.setattr("margipose.train.marginal_loss", spy)
+    monkeypatch.setattr("margipose.train.engine.marginal_loss", spy)
     fit(combine([], mixed))
     assert seen == [[True, False] * 4] * 4
 

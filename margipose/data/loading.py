@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from margipose.data.dataset import Sample
-
 __all__ = ["batches"]
 
 
 def batches(
-    dataset: Dataset[Sample],
+    dataset: Dataset[Any],
     batch_size: int,
     workers: int = 0,
     device: torch.device | str = "cpu",
     sampler: Sampler | None = None,
-) -> Iterator[Sample]:
-    """Batches of a data set, in its order or a sampler's; the last one may be smaller.
+) -> Iterator[Any]:
+    """Batches of a data set (of `Sample`s: one with a leading dimension), in its order or a sampler's.
+
+    The last one may be smaller.
 
     Args:
         workers: processes that prepare samples; 0 for this one.
@@ -51,3 +53,5 @@ def _one_thread(worker: int) -> None:
     # Several workers with a pool of threads each would fight over the same cores.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # Ctrl-C reaches all processes of a terminal; the one that asked for batches decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

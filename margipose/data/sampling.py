@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["Draw", "MixedDataset", "ShuffledDraws"]
+__all__ = ["Draw", "ForgivingDataset", "MixedDataset", "ShuffledDraws"]
 
 _FINEST_SHARE = 1000
 """Shares are rounded to fractions of the largest with denominators up to this."""
+
+_REPLACEMENTS = 10
+"""How many other examples are tried before a data set counts as unreadable."""
 
 
 class Draw(NamedTuple):
@@ -34,9 +37,45 @@ class MixedDataset(Dataset[Any]):
         return int(self._ends[-1])
 
     def __getitem__(self, draw: Draw) -> Any:
-        which = int(np.searchsorted(self._ends, draw.index, side="right"))
-        first = int(self._ends[which]) - len(self.parts[which])
-        return self.parts[which][Draw(draw.index - first, draw.number)]
+        which = self.which(draw.index)
+        return self.parts[which][Draw(draw.index - self._first(which), draw.number)]
+
+    def which(self, index: int) -> int:
+        """The number of the data set that an index lies in."""
+        return int(np.searchsorted(self._ends, index, side="right"))
+
+    def _first(self, which: int) -> int:
+        return int(self._ends[which]) - len(self.parts[which])  # type: ignore[arg-type]
+
+
+class ForgivingDataset(MixedDataset):
+    """As `MixedDataset`, but for an example that cannot be read it gives another one of the same data set.
+
+    Items are pairs of a sample and what was wrong, which is empty if nothing was. What replaces an example
+    depends on the drawing alone.
+    """
+
+    def __getitem__(self, draw: Draw) -> tuple[Any, str]:
+        """A sample and a note.
+
+        Raises:
+            ValueError: if the replacements cannot be read either.
+        """
+        try:
+            return super().__getitem__(draw), ""
+        except (ValueError, OSError) as error:
+            note = " ".join(str(error).split())
+        which = self.which(draw.index)
+        others = np.random.default_rng((draw.index, draw.number)).integers(
+            len(self.parts[which]),  # type: ignore[arg-type]
+            size=_REPLACEMENTS,
+        )
+        for other in others.tolist():
+            try:
+                return super().__getitem__(Draw(self._first(which) + other, draw.number)), note
+            except (ValueError, OSError):
+                continue
+        raise ValueError(f"{note}; {_REPLACEMENTS} other examples of the data set cannot be read either")
 
 
 class ShuffledDraws(Sampler[Draw]):

@@ -1,0 +1,179 @@
+"""A network being trained: its optimiser, its averaged weights, and one step of both."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from margipose.config import TrainConfig
+from margipose.data import Sample
+from margipose.losses import marginal_loss
+from margipose.model import build_model
+from margipose.schedule import learning_rate
+from margipose.train.device import autocast
+
+__all__ = ["Engine", "NotFinite"]
+
+
+class NotFinite(ValueError):
+    """A loss that is NaN or infinite; the weights have not been changed by it."""
+
+
+class Engine:
+    """Network, optimiser and what belongs to them.
+
+    Attributes:
+        model: the network in training.
+        device: that it is on.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        """Build everything as configured.
+
+        Raises:
+            ValueError: for a precision that the device has not got.
+        """
+        self.config, self.device = config, device
+        with autocast(device, config.precision):  # is refused here if it is not possible
+            pass
+        torch.manual_seed(config.seed)
+        self.model: nn.Module = build_model(config.model, config.pretrained).to(device)
+        if config.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._optimiser = _optimiser(config, self.model)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self._averaged: AveragedModel | None = None
+        if config.ema > 0:
+            self._averaged = AveragedModel(self.model, multi_avg_fn=_moving(config.ema), use_buffers=True)
+        # The compiled network shares its weights with the other.
+        self._forward = torch.compile(self.model) if config.compile else self.model
+
+    @property
+    def best_model(self) -> nn.Module:
+        """The network to evaluate and to keep: the averaged one, if there is one."""
+        return self.model if self._averaged is None else self._averaged.module
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self._optimiser.param_groups[0]["lr"])
+
+    def step(self, batches: Sequence[Sample], step: int, total: int) -> Tensor:
+        """Learn from one batch, which may come in parts.
+
+        Args:
+            batches: parts of the batch; their gradients add up to those of the whole.
+            step: number of this step, from 1 to `total`.
+
+        Returns:
+            The loss, a scalar: the mean over all joints that count.
+
+        Raises:
+            NotFinite: if the loss is. Weights and averages stay as they are.
+        """
+        self._set_rate(*self._schedule(step, total))
+        return self.learn(batches)
+
+    def _schedule(self, step: int, total: int) -> tuple[float, float]:
+        config = self.config
+        return learning_rate(config.schedule, step, total, config.lr, config.momentum)
+
+    def learn(self, batches: Sequence[Sample], lr: float | None = None) -> Tensor:
+        """`step` at the learning rate that is set, or at another one."""
+        if lr is not None:
+            self._set_rate(lr, self.config.momentum)
+        self._optimiser.zero_grad(set_to_none=True)
+        counts = torch.stack([b.valid.sum() for b in batches]).double()
+        shares = (counts / counts.sum().clamp(min=1)).tolist()
+        total = torch.zeros((), device=self.device)
+        for batch, share in zip(batches, shares):
+            loss = self._loss(batch) * share
+            total += loss.detach()
+            self._scaler.scale(loss).backward()
+        if not total.isfinite():
+            raise NotFinite(f"the loss is {total.item()}")
+        if self.config.clip_norm > 0:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        with warnings.catch_warnings():
+            # The schedule is ours, and is not stepped.
+            warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*")
+            self._scaler.step(self._optimiser)
+        self._scaler.update()
+        if self._averaged is not None:
+            self._averaged.update_parameters(self.model)
+        return total
+
+    def _loss(self, batch: Sample) -> Tensor:
+        config = self.config
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        images = batch.image.to(self.device, non_blocking=True).contiguous(memory_format=layout)
+        target, valid, has_depth = (
+            x.to(self.device, non_blocking=True) for x in (batch.target_norm, batch.valid, batch.depth_valid)
+        )
+        with autocast(self.device, config.precision):
+            stages = self._forward(images).stages
+        # Divergences and distances lose what matters in half precision.
+        stages = [type(s)(*(plane.float() for plane in s)) for s in stages]
+        pixelwise = None if config.pixelwise_loss == "none" else config.pixelwise_loss
+        return marginal_loss(stages, target, has_depth, valid, config.sigma, pixelwise)
+
+    def _set_rate(self, lr: float, momentum: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": None if self._averaged is None else self._averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a `state_dict`; what is wrong with one raises what PyTorch raises."""
+        self.model.load_state_dict(state["model"])
+        if self._averaged is not None:
+            self._averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"])
+
+
+def _optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    common = {"lr": config.lr, "weight_decay": config.weight_decay}
+    parameters = model.parameters()
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **common)
+    if config.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, momentum=config.momentum, **common)
+    return torch.optim.AdamW(parameters, betas=(config.momentum, 0.999), **common)
+
+
+def _moving(decay: float) -> Any:
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: int | Tensor) -> None:
+        # A short memory at first: the initial weights are worth nothing.
+        n = int(count)
+        keep = min(decay, (1 + n) / (10 + n))
+        for a, c in zip(averaged, current):
+            if a.is_floating_point():
+                a.lerp_(c, 1 - keep)
+            else:
+                a.copy_(c)
+
+    return update

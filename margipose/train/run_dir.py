@@ -1,0 +1,209 @@
+"""The files of a training run.
+
+train_config.json         what was asked for
+environment.json          commit, uncommitted changes, versions, machine; a list, one entry per start
+metrics.jsonl             every logged number, a line each
+state.pt                  to go on after an interruption, replaced as a whole
+checkpoints/step_<n>.safetensors   the last networks that were kept
+best.safetensors          the one that scored best, where the run evaluates as it goes
+model.safetensors         the result
+bad_batch.json            the examples of a batch whose loss was not finite
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import margipose
+from margipose.config import TrainConfig
+from margipose.files import replacing
+from margipose.spec import to_mapping
+
+__all__ = ["Progress", "RunDir", "provenance"]
+
+# Where a run goes on, how fast, and how often it is written down does not change its result.
+_FREE = ("run_dir", "workers", "device", "checkpoint_minutes", "keep_checkpoints", "compile", "data_dir")
+_FREE += ("data_roots",)
+
+_PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scipy")
+
+
+@dataclass
+class Progress:
+    """What a run has behind it.
+
+    Attributes:
+        step: steps done.
+        epochs: epochs that are closed: done, evaluated and logged.
+        summed: sum of the losses of this epoch's steps so far.
+        counted: number of them; less than the steps where some were left out.
+        history: (name, value, step) of everything logged.
+        best, since_best: best value of the metric so far, and evaluations since then.
+        bad_samples: what was wrong with examples that were replaced by others.
+        bad_losses: steps that were left out because their loss was not finite.
+        finished: whether training ended, early or not.
+    """
+
+    step: int = 0
+    epochs: int = 0
+    summed: float = 0.0
+    counted: int = 0
+    history: list[tuple[str, float, int]] = field(default_factory=list)
+    best: float | None = None
+    since_best: int = 0
+    bad_samples: list[str] = field(default_factory=list)
+    bad_losses: list[int] = field(default_factory=list)
+    finished: bool = False
+
+
+class RunDir:
+    """A run's directory.
+
+    Attributes:
+        path: the folder.
+        state: file of the run's state.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Make the directory, or take up the run in it.
+
+        Raises:
+            ValueError: if it holds a run with other settings, or a file of it is damaged.
+        """
+        self.path = Path(config.run_dir)
+        self.state = self.path / "state.pt"
+        self._keep = config.keep_checkpoints
+        settings = self.path / "train_config.json"
+        ours = {k: v for k, v in to_mapping(config).items() if k not in _FREE}
+        if settings.exists():
+            self._compare(settings, ours)
+        else:
+            _write_json(settings, ours)
+        self._note_environment()
+
+    def _compare(self, path: Path, ours: Mapping[str, Any]) -> None:
+        theirs = _read_json(path, dict, f"not the settings of a run; remove {self.path} to start again")
+        different = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
+        if different:
+            raise ValueError(
+                f"{self.path}: holds a run with other settings ({', '.join(different)}); "
+                "choose another run_dir or remove it"
+            )
+
+    def _note_environment(self) -> None:
+        path = self.path / "environment.json"
+        entries = _read_json(path, list, "not a list of environments; remove it") if path.exists() else []
+        now = environment()
+        if not entries or {**entries[-1], "started": ""} != {**now, "started": ""}:
+            _write_json(path, [*entries, now])
+
+    def load(self) -> tuple[Progress, dict[str, Any] | None]:
+        """How far the run has come, and the state of its engine; None for a new run.
+
+        Raises:
+            ValueError: naming the file, if it is not a run's state.
+        """
+        if not self.state.exists():
+            return Progress(), None
+        try:
+            # To the CPU: the optimiser's step counts must stay there, its other tensors follow the weights.
+            found = torch.load(self.state, map_location="cpu", weights_only=True)
+            done = Progress(**found["progress"])
+            done.history = [(str(name), float(value), int(step)) for name, value, step in done.history]
+            return done, found["engine"]
+        except Exception as error:  # whatever the unpickler trips over
+            raise self.damaged() from error
+
+    def damaged(self) -> ValueError:
+        """The error of a state that does not fit."""
+        return ValueError(f"{self.state}: not the state of this run; remove it to start again")
+
+    def save(self, done: Progress, engine: Mapping[str, Any]) -> None:
+        """Write down how far the run has come; what was written before stays until this is complete."""
+        with replacing(self.state) as temporary:
+            torch.save({"progress": vars(done), "engine": dict(engine)}, temporary)
+        with replacing(self.path / "metrics.jsonl") as temporary:
+            lines = (json.dumps({"name": n, "value": v, "step": s}) for n, v, s in done.history)
+            temporary.write_text("".join(f"{line}\n" for line in lines))
+
+    def checkpoint(self, step: int) -> Path:
+        """Where to keep the network of a step."""
+        return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
+
+    def forget_old_checkpoints(self) -> None:
+        """Remove all but the last networks."""
+        kept = sorted((self.path / "checkpoints").glob("step_*.safetensors"))
+        for path in kept[: len(kept) - self._keep]:
+            path.unlink()
+
+    def note_bad_batch(self, step: int, images: Sequence[str], draws: Sequence[int]) -> Path:
+        """Write down what a batch whose loss is not finite consisted of."""
+        path = self.path / "bad_batch.json"
+        _write_json(path, {"step": step, "images": list(images), "rows": list(draws)})
+        return path
+
+
+def _write_json(path: Path, value: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _read_json(path: Path, kind: type, otherwise: str) -> Any:
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {otherwise}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{path}: {otherwise}")
+    return found
+
+
+def _git(*words: str) -> str:
+    """What git says about the code; empty outside a checkout."""
+    command = ["git", *words]
+    where = Path(margipose.__file__).parent
+    try:
+        out = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return out.stdout.strip()
+
+
+def environment() -> dict[str, Any]:
+    """Code, versions and machine, for the record."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "margipose": margipose.__version__,
+        "commit": _git("rev-parse", "HEAD"),
+        "changed": _git("status", "--porcelain").splitlines(),
+        "python": platform.python_version(),
+        "packages": versions,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def provenance(config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint tells about its making."""
+    return {
+        "config": to_mapping(config),
+        "margipose": margipose.__version__,
+        "commit": _git("describe", "--always", "--dirty"),
+        "torch": torch.__version__,
+    }

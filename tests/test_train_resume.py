@@ -1,0 +1,302 @@
+"""Trainings that are interrupted, or meet what they cannot use."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from margipose import checkpoint
+from margipose.config import combine
+from margipose.data import PoseDataset, load_records
+from margipose.evaluate import Evaluation
+from margipose.files import replacing
+from margipose.spec import InputSpec
+from margipose.train import Interrupted, fit
+from margipose.train.engine import Engine
+from margipose.train.run_dir import RunDir
+
+EVERYTHING = {"ema": 0.9, "accumulate": 2, "clip_norm": 1.0, "eval_every": 1, "epochs": 3}
+
+
+def weights(path):
+    return checkpoint.load(path).model.state_dict()
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def lines(run):
+    return [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without another instruction."""
+
+
+def killed_at_write(monkeypatch, count, when):
+    """Die at the count-th file that is written: in the middle, or before or after it takes its name."""
+    left = [count]
+
+    @contextlib.contextmanager
+    def dying(path):
+        left[0] -= 1
+        if left[0] != 0:
+            with replacing(path) as temporary:
+                yield temporary
+            return
+        temporary = Path(path).with_name(f".left-over{Path(path).suffix}")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        if when == "in the middle":
+            temporary.write_bytes(b"half")
+            raise Killed
+        yield temporary
+        if when == "after the rename":
+            temporary.replace(path)
+        raise Killed
+
+    for module in ("margipose.train.run_dir", "margipose.checkpoint"):
+        monkeypatch.setattr(f"{module}.replacing", dying)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path, monkeypatch, stop_after):
+    settings = {**tiny, **EVERYTHING}
+    whole = fit(combine([], settings))
+    other = {**settings, "run_dir": str(tmp_path / "other")}
+    steps, step = [0], Engine.step
+
+    def interrupt(self, *args):
+        steps[0] += 1
+        if steps[0] == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args)
+
+    monkeypatch.setattr(Engine, "step", interrupt)
+    with pytest.raises(Interrupted, match=f"after step {stop_after}"):
+        fit(combine([], other))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = fit(combine([], other))
+    assert steps[0] == 6, "a step was done twice or left out"
+    assert same(weights(whole.checkpoint), weights(resumed.checkpoint))
+    assert lines(tmp_path / "run") == lines(tmp_path / "other")
+    assert same(*(weights(tmp_path / r / "best.safetensors") for r in ("run", "other")))
+
+
+@pytest.mark.parametrize(
+    ("first", "when"), [(1, "in the middle"), (2, "before the rename"), (3, "after the rename")]
+)
+def test_a_death_at_any_write_loses_nothing(tiny, tmp_path, monkeypatch, first, when):
+    settings = {**tiny, "eval_set": "", "examples_per_epoch": 8, "checkpoint_minutes": 1e-9}
+    reference = tmp_path / "reference"
+    whole = fit(combine([], {**settings, "run_dir": str(reference)}))
+    for count in range(first, 100, 3):
+        ours = combine([], {**settings, "run_dir": str(tmp_path / f"{count}")})
+        with monkeypatch.context() as m:
+            killed_at_write(m, count, when)
+            try:
+                fit(ours)
+                break  # fewer files are written
+            except Killed:
+                pass
+        for path in (tmp_path / f"{count}").glob("**/[!.]*.safetensors"):
+            weights(path)
+        resumed = fit(ours)
+        assert same(weights(whole.checkpoint), weights(resumed.checkpoint))
+        assert lines(reference) == lines(tmp_path / f"{count}")
+    assert count > 12
+
+
+def test_kill_and_term_from_outside(tiny, tmp_path):
+    """The command as users run it: SIGTERM ends it cleanly, SIGKILL loses no more than the last minutes."""
+    settings = {**tiny, "eval_set": "", "epochs": 20, "checkpoint_minutes": 1e-9, "workers": 1}
+    whole = fit(combine([], {**settings, "run_dir": str(tmp_path / "whole")}))
+    words = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+    command = [sys.executable, "-W", "ignore", "-m", "margipose.cli", "train", *words]
+    state = tmp_path / "run" / "state.pt"
+    # Numbers come out alike with the same number of threads only.
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+        )
+        deadline = time.monotonic() + 120
+        while not (state.exists() and state.stat().st_mtime_ns > before) and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == code, err
+        if number == signal.SIGTERM:
+            assert err.strip().splitlines()[-1].endswith("interrupted; the same command goes on")
+            assert "Traceback" not in err
+    done = RunDir(combine([], settings)).load()[0]
+    assert 0 < done.step < 40
+    resumed = fit(combine([], settings))
+    assert same(weights(whole.checkpoint), weights(resumed.checkpoint))
+
+
+def test_parts_of_a_batch_add_up_to_it(tiny):
+    # Without batch statistics, which are those of the parts.
+    records = load_records("mpi3d", tiny["data_roots"]["mpi3d"], "train")
+    dataset = PoseDataset(records, InputSpec(64, 64))
+    samples = [dataset[i] for i in range(8)]
+    samples[1].valid[3:] = False  # parts count for as many joints as they have
+    gradients = []
+    for accumulate in (1, 4):
+        engine = Engine(combine([], {**tiny, "accumulate": accumulate, "lr": 1e-9}), torch.device("cpu"))
+        engine.model.double().eval()
+        size = 8 // accumulate
+        parts = [torch.utils.data.default_collate(samples[i : i + size]) for i in range(0, 8, size)]
+        parts = [p._replace(image=p.image.double(), target_norm=p.target_norm.double()) for p in parts]
+        engine.step(parts, 1, 1)
+        gradients.append([p.grad for p in engine.model.parameters()])
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_averaged_weights_follow_the_others(tiny):
+    engine = Engine(combine([], {**tiny, "ema": 0.75}), torch.device("cpu"))
+    expected = {k: v.clone() for k, v in engine.model.state_dict().items()}
+    dataset = PoseDataset(load_records("mpi3d", tiny["data_roots"]["mpi3d"], "train"), InputSpec(64, 64))
+    batch = torch.utils.data.default_collate([dataset[i] for i in range(4)])
+    for step in range(1, 13):
+        engine.step([batch], step, 12)
+        # The first call takes the weights as they are.
+        keep = 0.0 if step == 1 else min(0.75, step / (9 + step))
+        for k, v in engine.model.state_dict().items():
+            expected[k] = expected[k] * keep + v * (1 - keep) if v.is_floating_point() else v.clone()
+    averaged = engine.best_model.state_dict()
+    assert engine.best_model is not engine.model
+    for k, v in expected.items():
+        torch.testing.assert_close(averaged[k], v, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_trains_like_single_precision(tiny):
+    losses = {}
+    for precision in ("float32", "bf16"):
+        logged = []
+        settings = {
+            **tiny,
+            "eval_set": "",
+            "precision": precision,
+            "run_dir": f"{tiny['run_dir']}-{precision}",
+        }
+        fit(combine([], settings), lambda *entry, logged=logged: logged.append(entry))
+        losses[precision] = [value for name, value, _ in logged if name == "loss"]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bf16"] != losses["float32"]
+    with pytest.raises(ValueError, match="'fp16' needs a GPU"):
+        fit(combine([], {**tiny, "precision": "fp16", "device": "cpu"}))
+
+
+@pytest.fixture
+def spoiled(people, tmp_path):
+    """A data set with two images that cannot be read."""
+    for split in ("train", "test"):
+        shutil.copytree(people / split, tmp_path / "data" / split)
+    records = load_records("mpi3d", tmp_path / "data", "train")
+    for row in (3, 40):
+        records.images[row].write_bytes(b"")
+    return {"data_roots": {"mpi3d": str(tmp_path / "data")}}
+
+
+def test_examples_that_cannot_be_read_stop_the_run_or_are_replaced(tiny, spoiled, tmp_path):
+    settings = {**tiny, **spoiled, "examples_per_epoch": 80, "eval_set": "", "epochs": 1}
+    with pytest.raises(ValueError, match=r"img_.*jpg: cannot be read|not an image"):
+        fit(combine([], settings))
+    for workers in (0, 1):
+        run = {"run_dir": str(tmp_path / f"skip{workers}"), "workers": workers, "on_bad_sample": "skip"}
+        result = fit(combine([], {**settings, **run}))
+        done = RunDir(combine([], {**settings, **run})).load()[0]
+        assert len(done.bad_samples) == 2
+        assert all(".jpg" in note for note in done.bad_samples)
+        assert checkpoint.load(result.checkpoint).provenance["left_out"] == {"samples": 2, "steps": 0}
+
+
+def test_losses_that_are_not_finite(tiny, tmp_path, monkeypatch):
+    loss, calls = Engine._loss, [0]
+
+    def sometimes(self, batch):
+        calls[0] += 1
+        return loss(self, batch) * (float("nan") if calls[0] in (2, 3) else 1)
+
+    monkeypatch.setattr(Engine, "_loss", sometimes)
+    settings = {**tiny, "eval_set": "", "examples_per_epoch": 40, "epochs": 1}
+    with pytest.raises(ValueError, match=r"not finite at step 2 .*bad_batch\.json") as error:
+        fit(combine([], settings))
+    assert len(str(error.value).splitlines()) == 1
+    bad = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert bad["step"] == 2
+    assert len(bad["images"]) == 8
+    assert all(Path(image).is_file() for image in bad["images"])
+    for limit, message in ((2, ""), (1, "not finite in 2 steps, the last of them 3")):
+        calls[0] = 0
+        run = {
+            **settings,
+            "on_bad_loss": "skip",
+            "bad_loss_limit": limit,
+            "run_dir": str(tmp_path / f"{limit}"),
+        }
+        if message:
+            with pytest.raises(ValueError, match=message):
+                fit(combine([], run))
+        else:
+            result = fit(combine([], run))
+            assert all(v.isfinite().all() for v in weights(result.checkpoint).values())
+            assert RunDir(combine([], run)).load()[0].bad_losses == [2, 3]
+
+
+def test_evaluation_as_it_goes(tiny, tmp_path, monkeypatch):
+    values, overall = iter([300.0, 200.0, 250.0, 260.0, 100.0]), Evaluation.overall
+
+    def given(self):
+        row = overall(self)
+        return row._replace(values={**row.values, "mpjpe": next(values)})
+
+    monkeypatch.setattr(Evaluation, "overall", given)
+    settings = {**tiny, "epochs": 5, "eval_every": 1, "patience": 2, "keep_checkpoints": 2}
+    logged = []
+    fit(combine([], settings), lambda *entry: logged.append(entry))
+    scores = [(value, step) for name, value, step in logged if name == "eval_mpjpe"]
+    assert scores == [(300, 2), (200, 4), (250, 6), (260, 8)]  # two without a better one: it stops
+    best = checkpoint.load(tmp_path / "run" / "best.safetensors").provenance
+    assert (best["step"], best["metrics"]["mpi3d/test"]["mpjpe"]) == (4, 200)
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step_00000006.safetensors", "step_00000008.safetensors"]
+
+
+def test_the_environment_is_on_record(tiny, tmp_path):
+    fit(combine([], {**tiny, "eval_set": "", "epochs": 1}))
+    (entry,) = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert entry["packages"]["torch"] == torch.__version__
+    assert set(entry) >= {"commit", "changed", "python", "machine", "gpus", "started"}
+
+
+def test_a_full_disk_keeps_what_was_there(tiny, monkeypatch):
+    settings = combine([], {**tiny, "eval_set": "", "checkpoint_minutes": 1e-9})
+    run, save, count = Path(tiny["run_dir"]), torch.save, [0]
+
+    def full(value, path):
+        count[0] += 1
+        if count[0] == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        save(value, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(settings)
+    monkeypatch.undo()
+    assert RunDir(settings).load()[0].step == 2
+    assert not list(run.glob(".state*"))
+    assert fit(settings).checkpoint.is_file()
