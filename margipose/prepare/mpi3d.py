@@ -202,7 +202,7 @@ def _lacking_videos(video: TrainVideo, wanted: Sequence[int], masks: bool) -> di
     lacking = {}
     if absent := [c for c in wanted if c not in video.videos]:
         lacking["videos"] = f"no imageSequence/video_<camera>.avi of {_listed(absent)}"
-    if absent := [c for c in wanted if c not in video.masks and masks]:
+    if absent := [c for c in wanted if masks and c in video.videos and c not in video.masks]:
         lacking["masks"] = f"no FGmasks/video_<camera>.avi of {_listed(absent)} (--no-masks does without)"
     return lacking
 

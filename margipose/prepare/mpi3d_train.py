@@ -103,9 +103,8 @@ def prepare_labels(
             raise ValueError(f"{path}: key 'cameras': expected numbers below 100, got {labels.cameras}")
         own = labels.joints_cam_mm[:, :num_frames]
         univ = labels.univ_joints_cam_mm[:, :num_frames]
-        finite = np.isfinite(own).all((2, 3)) & np.isfinite(univ).all((2, 3))
         try:
-            scale = univ_scale_factor(own[finite], univ[finite], MPI3D)
+            scale = _common_scale(own, univ)
         except ValueError as error:
             raise ValueError(f"{path}: keys 'annot3', 'univ_annot3': {error}") from error
     joints = np.full((labels.cameras.max() + 1, *own.shape[1:]), np.nan)
@@ -114,6 +113,21 @@ def prepare_labels(
     copy_member(annotations, directory / ANNOTATIONS)
     write_metadata(directory / METADATA, Metadata(joints, scale, {}, masks))
     return {}
+
+
+def _common_scale(own: NDArray[np.floating], univ: NDArray[np.floating]) -> float:
+    """The person's scale from the labels of all cameras, C x N x 28 x 3, in frames that have all labels."""
+    scales = []
+    for a, b in zip(own, univ):  # one camera at a time: together they take much memory
+        finite = np.isfinite(a).all((1, 2)) & np.isfinite(b).all((1, 2))
+        if finite.any():
+            scales.append(univ_scale_factor(a[finite], b[finite], MPI3D))
+    if not scales:
+        raise ValueError("expected finite numbers, got none")
+    scale = float(np.median(scales))
+    if np.abs(np.array(scales) / scale - 1).max() > 1e-6:
+        raise ValueError(f"expected one scale in all cameras, got {min(scales):.7g} to {max(scales):.7g}")
+    return scale
 
 
 def prepare_camera(
