@@ -199,6 +199,7 @@ class _Work:
 
     def choose_frames(self) -> None:
         for name, views in self.views.items():
+            # Which camera decides makes a difference in rounding only.
             seen = [v for v in views if UNIVERSAL in v.poses]
             if not seen:
                 continue
@@ -257,7 +258,7 @@ class _Work:
                         video.write_jpeg(paths[i], image)
                         meter.reach((i + 1) / length)
                 except video.VideoTooShort as error:
-                    if error.found < length - _APART:
+                    if error.found < max(1, length - _APART):
                         raise
                     wanted = wanted[wanted < error.found]
         return wanted

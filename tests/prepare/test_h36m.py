@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import av
@@ -309,8 +310,12 @@ def test_other_ways_to_unpack_give_the_same(tree, archives, prepared, tmp_path, 
             shutil.copy(path, mixed)
     where = "S11/MyPoseFeatures/D2_Positions"
     shutil.copytree(tree / where, mixed / where)
-    shutil.make_archive(str(tmp_path / "all"), "zip", tree)
-    for i, src in enumerate((mixed, tmp_path / "all.zip")):
+    for kind in ("zip", "tar"):
+        shutil.make_archive(str(tmp_path / "all"), kind, tree)
+    with zipfile.ZipFile(tmp_path / "stored.zip", "w") as archive:
+        for path in tree.rglob("*.*"):
+            archive.write(path, path.relative_to(tree))
+    for i, src in enumerate((mixed, tmp_path / "all.zip", tmp_path / "all.tar", tmp_path / "stored.zip")):
         assert not prepare(src, tmp_path / str(i)).failed
         assert_same(tmp_path / str(i), prepared)
 
@@ -416,7 +421,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, packed, monkeypatch):
         while len(list(dest.rglob("i*.jpg"))) < share * every:
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < end
-            time.sleep(0.001)
+            time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         time.sleep(0.5)
@@ -509,6 +514,20 @@ def test_a_bad_file_costs_its_camera_only(damaged, tmp_path, monkeypatch, kind, 
     report = prepare(src, tmp_path / "d")
     assert not report.failed
     assert report.done["S1/Directions-1"]["cameras"] == 4
+
+
+def test_a_few_frames_less_are_fine_but_not_none_at_all(tmp_path, monkeypatch):
+    """Even where the whole sequence is shorter than what its files may differ by."""
+    monkeypatch.setattr(h36m, "BASE_NAMES", {TRAIN: BASE_NAMES[TRAIN]})
+    src = tmp_path / "src"
+    write_sequence(src, TRAIN, 20, video_frames=15)
+    path = src / f"S1/Videos/Directions 1.{CAMERAS[1]}.mp4"
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"mdat") + 8])
+    assert f"camera {CAMERAS[1]}: " in failed(prepare(src, tmp_path / "d"))
+    records = load_records("h36m", tmp_path / "d", "trainval")
+    assert set(records.ids["camera"]) == set(CAMERAS) - {CAMERAS[1]}
+    assert records.ids["frame"].max() == 15
 
 
 def test_without_a_good_camera_there_are_no_labels(damaged, tmp_path):
