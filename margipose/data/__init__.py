@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from margipose.data import h36m, lsp, mpi3d, mpii
+from margipose.data import custom, h36m, lsp, mpi3d, mpii
 from margipose.data.dataset import PoseDataset, Sample
 from margipose.data.records import Records
 from margipose.spec import closest
@@ -18,6 +18,7 @@ DATASETS: dict[str, Callable[..., Records]] = {
     "mpii": mpii.load,
     "lsp": lsp.load,
     "lspet": lsp.load_extended,
+    "custom": custom.load,
 }
 """What each data set's name loads: `f(root, split, **options)`."""
 
@@ -30,6 +31,6 @@ def load_records(name: str, root: str | Path, split: str, **options: bool | str)
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}{closest(name, DATASETS)}")
-    if not Path(root).is_dir():
+    if not Path(root).is_dir() and not (name == "custom" and Path(root).is_file()):
         raise ValueError(f"{root}: no such folder (data set {name!r})")
     return DATASETS[name](root, split, **options)

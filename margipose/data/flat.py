@@ -15,7 +15,7 @@ from torch import Tensor
 from margipose.camera import backproject
 from margipose.data.images import image_size
 
-__all__ = ["FOCAL_WIDTHS", "at_one_depth", "image_sizes", "inside"]
+__all__ = ["FOCAL_WIDTHS", "assumed_intrinsics", "at_one_depth", "image_sizes", "inside"]
 
 FOCAL_WIDTHS = 1.2
 
@@ -36,21 +36,17 @@ def inside(joints_px: Tensor, sizes: Tensor) -> Tensor:
     return ((joints_px >= -0.5) & (joints_px < sizes[:, None] - 0.5)).all(-1)
 
 
-def at_one_depth(joints_px: Tensor, sizes: Tensor, intrinsics: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Joints in camera space that project to labels in pixels.
+def assumed_intrinsics(sizes: Tensor) -> Tensor:
+    """f_x, f_y, c_x, c_y of the camera that is assumed for images of N x 2 `sizes`; N x 4."""
+    focal = FOCAL_WIDTHS * sizes[:, :1]
+    return torch.cat((focal, focal, sizes / 2), -1)
 
-    Args:
-        joints_px: N x J x 2. What is not finite, and so cannot be a label, is put at pixel (0, 0).
-        sizes: N x 2, (width, height) of the images.
-        intrinsics: N x 4; the assumed ones by default.
 
-    Returns:
-        Joints, N x J x 3 mm, and the intrinsics.
+def at_one_depth(joints_px: Tensor, intrinsics: Tensor) -> Tensor:
+    """Joints in camera space, N x J x 3 mm, that project to labels in pixels, N x J x 2.
+
+    What is not finite, and so cannot be a label, is put at pixel (0, 0).
     """
-    if intrinsics is None:
-        focal = FOCAL_WIDTHS * sizes[:, :1]
-        intrinsics = torch.cat((focal, focal, sizes / 2), -1)
     known = joints_px.isfinite().all(-1, keepdim=True)
     joints_px = torch.where(known, joints_px, torch.zeros_like(joints_px))
-    depth = intrinsics[:, :1].expand(joints_px.shape[:-1])
-    return backproject(joints_px, depth, intrinsics), intrinsics
+    return backproject(joints_px, intrinsics[:, :1].expand(joints_px.shape[:-1]), intrinsics)

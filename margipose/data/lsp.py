@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.data.flat import at_one_depth, image_sizes, inside
+from margipose.data.flat import assumed_intrinsics, at_one_depth, image_sizes, inside
 from margipose.data.hdf5 import reading
 from margipose.data.records import Records
 from margipose.skeleton import LSP
@@ -168,7 +168,7 @@ def _records(
     sizes = image_sizes(images)
     joints_px = torch.from_numpy(labels[rows, :, :2])
     valid = torch.from_numpy(labelled[rows]) & inside(joints_px, sizes)
-    joints_cam_mm, intrinsics = at_one_depth(joints_px, sizes)
+    intrinsics = assumed_intrinsics(sizes)
     kept = np.flatnonzero((valid.sum(-1) >= 2).numpy())
     if not len(kept):
         raise ValueError(f"{path}: {name} has no person with two valid joints")
@@ -176,7 +176,7 @@ def _records(
         name=name,
         skeleton=LSP,
         images=images,
-        joints_cam_mm=joints_cam_mm,
+        joints_cam_mm=at_one_depth(joints_px, intrinsics),
         valid=valid,
         intrinsics=intrinsics,
         has_depth=False,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.data.flat import at_one_depth, image_sizes
+from margipose.data.flat import assumed_intrinsics, at_one_depth, image_sizes
 from margipose.data.hdf5 import open_hdf5, read_numbers
 from margipose.data.records import Records
 from margipose.skeleton import MPII
@@ -71,7 +71,7 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
         )
     images = [path.parent / "images" / _name(codes, path, row) for codes, row in zip(table["imgname"], rows)]
     joints_px = torch.from_numpy(table["part"].astype(np.float64))
-    joints_cam_mm, intrinsics = at_one_depth(joints_px, image_sizes(images))
+    intrinsics = assumed_intrinsics(image_sizes(images))
     scale = torch.from_numpy(table["scale"].astype(np.float64))
     centre = torch.from_numpy(table["center"].astype(np.float64))
     centre = centre + torch.stack((torch.zeros_like(scale), BOX_SHIFT * scale), -1)
@@ -79,7 +79,7 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
         name=f"mpii/{split}",
         skeleton=MPII,
         images=images,
-        joints_cam_mm=joints_cam_mm,
+        joints_cam_mm=at_one_depth(joints_px, intrinsics),
         # Joints that were not annotated lie at (0, 0).
         valid=(joints_px != 0).any(-1),
         intrinsics=intrinsics,
