@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "MASKS",
     "NO_CHANGES",
     "CompositeRanges",
+    "MaskKind",
     "Textures",
     "compose",
     "erase",
@@ -35,7 +37,9 @@ Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 Size = tuple[int, int]
 
-MASKS = ("foreground", "up_body", "low_body")
+MaskKind = Literal["foreground", "up_body", "low_body"]
+
+MASKS: tuple[MaskKind, ...] = ("foreground", "up_body", "low_body")
 """What may be masked: the person (with what they hold), clothes of the upper and of the lower body."""
 
 EDGE = 1 / 256

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from margipose.backbones import Pretrained
+from margipose.composite import CompositeRanges
 from margipose.data import DATASETS
 from margipose.evaluate import METRICS
 from margipose.model import NAMED, ModelSpec, check_input_size
@@ -31,7 +32,11 @@ class TrainConfig:
         eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
-        augment: random augmentation (the paper's ranges for 3D and for 2D sets).
+        augment: random augmentation (the paper's ranges for 3D and for 2D sets) ...
+        composite: ... part of which are other backgrounds and clothes, where a data set has masks, and
+            things that cover the person, by these probabilities.
+        backgrounds, cloth, objects: folders of pictures for that (objects: with transparency); made by
+            chance if empty.
         epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
         optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
         schedule: of the learning rate; see `schedule`.
@@ -66,6 +71,10 @@ class TrainConfig:
     data_dir: str = "data"
     data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
     augment: bool = True
+    composite: CompositeRanges = field(default_factory=CompositeRanges)
+    backgrounds: str = ""
+    cloth: str = ""
+    objects: str = ""
     epochs: int = 150
     examples_per_epoch: int = 32_000
     batch_size: int = 32

@@ -6,7 +6,7 @@ camera, so evaluation needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch.utils.data import Dataset
 from margipose.augment import (
     NO_COLOUR_CHANGE,
     AugmentRanges,
-    Colour,
     Crop,
     adjust_colour,
     bounding_box,
@@ -31,8 +30,9 @@ from margipose.augment import (
     warp_image,
 )
 from margipose.camera import project, resize
+from margipose.composite import MASKS, CompositeRanges, Textures, compose
 from margipose.data.columns import StoredJoints
-from margipose.data.images import EncodedImage, read_encoded
+from margipose.data.images import EncodedImage, read_encoded, read_mask
 from margipose.data.records import Records
 from margipose.data.sampling import Draw
 from margipose.skeleton import get_skeleton
@@ -94,6 +94,9 @@ class PoseDataset(Dataset[Sample]):
         records: any skeleton that converts to the specification's.
         spec: what the network is fed.
         augment: ranges of random augmentation; None for the plain crop.
+        composite: how often backgrounds and clothes are replaced, where the records have masks that are
+            good enough, and parts of the image covered; None for never.
+        textures: where new backgrounds, cloth and objects come from.
         seed: of the augmentation.
         original_spine: see `skeleton.convert_valid`.
 
@@ -107,12 +110,14 @@ class PoseDataset(Dataset[Sample]):
         augment: AugmentRanges | None = None,
         seed: int = 0,
         *,
+        composite: CompositeRanges | None = None,
+        textures: Textures | None = None,
         original_spine: bool = False,
     ) -> None:
         self.spec = spec
         self.skeleton = get_skeleton(spec.skeleton)
         self.records = records.converted(self.skeleton, original_spine=original_spine)
-        self.augment = augment
+        self.augment, self.composite, self.textures = augment, composite, textures or Textures()
         self.seed = seed
 
     def __len__(self) -> int:
@@ -126,19 +131,24 @@ class PoseDataset(Dataset[Sample]):
         """
         index, number = key if isinstance(key, tuple) else (key, 0)
         person = self._person(range(len(self))[index])  # counts from the end, if negative, as sequences do
-        crop, colour = person.crop, NO_COLOUR_CHANGE
+        crop, colour, chance = person.crop, NO_COLOUR_CHANGE, (self.seed, person.index, number)
         if self.augment is not None:
-            rng = np.random.default_rng((self.seed, person.index, number))
+            rng = np.random.default_rng(chance)
             crop, colour = sample_crop(crop, self.augment, rng), sample_colour(self.augment, rng)
-        return self._sample(person, crop, colour)
+        pixels = self._pixels(person, crop)
+        if self.composite is not None:
+            usable, masks = self.records.usable_masks, _Masks(self, person, crop)
+            flags = [False] * len(MASKS) if usable is None else usable[person.index].tolist()
+            rng = np.random.default_rng((*chance, 1))
+            pixels = compose(pixels, masks, flags, self.composite, self.textures, rng)
+        return self._sample(person, crop, adjust_colour(pixels, colour))
 
     def multi_crop(self, index: int) -> list[Sample]:
         """The ten test-time crops of one example, in the order of `augment.multi_crop`."""
         person = self._person(index)
         ten = multi_crop(person.crop)
-        return [
-            self._sample(person, Crop(*(x[i] for x in ten)), NO_COLOUR_CHANGE) for i in range(len(ten.scale))
-        ]
+        crops = [Crop(*(x[i] for x in ten)) for i in range(len(ten.scale))]
+        return [self._sample(person, crop, self._pixels(person, crop)) for crop in crops]
 
     def frame(self, index: int, size: Sequence[int]) -> tuple[Crop, Tensor]:
         """The plain crop of an example, and its intrinsics, for a stored image of `size` (w, h)."""
@@ -188,7 +198,7 @@ class PoseDataset(Dataset[Sample]):
             depth_valid = depth_valid & depth_valid[self.skeleton.index(self.skeleton.root)]
         return _Person(index, encoded, joints, valid, depth_valid, crop, intrinsics)
 
-    def _sample(self, person: _Person, crop: Crop, colour: Colour) -> Sample:
+    def _sample(self, person: _Person, crop: Crop, pixels: np.ndarray) -> Sample:
         joints, intrinsics = person.joints_cam_mm, person.intrinsics
         target = normalise_joints(joints, crop, intrinsics, self.skeleton, self.spec.centre)
         valid, depth_valid = person.valid, person.depth_valid
@@ -201,7 +211,7 @@ class PoseDataset(Dataset[Sample]):
             px = project(moved, crop_camera(crop, intrinsics))
             valid = valid & (depth_valid | ((px >= 0) & (px < crop.out_size)).all(-1))
         return Sample(
-            image=image_tensor(adjust_colour(self._pixels(person, crop), colour), self.spec),
+            image=image_tensor(pixels, self.spec),
             target_norm=target.float(),
             valid=valid.clone(),
             depth_valid=depth_valid.clone(),
@@ -217,6 +227,28 @@ class PoseDataset(Dataset[Sample]):
         reduction = max(r for r in person.encoded.reductions if r == 1 or r <= most)
         image = person.decoded(reduction)
         return warp_image(image, crop, person.intrinsics, self.spec.pixel_centres, 1 / reduction)
+
+
+class _Masks(Mapping[str, np.ndarray]):
+    """The masks of an example as its crop shows them, read when they are asked for."""
+
+    def __init__(self, dataset: PoseDataset, person: _Person, crop: Crop) -> None:
+        self._dataset, self._person, self._crop = dataset, person, crop
+
+    def __getitem__(self, kind: str) -> np.ndarray:
+        person, spec = self._person, self._dataset.spec
+        mask = read_mask(self._dataset.records.masks[kind][person.index])
+        scale = (mask.shape[1] / person.encoded.size[0], mask.shape[0] / person.encoded.size[1])
+        return warp_image(mask, self._crop, person.intrinsics, spec.pixel_centres, scale)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._dataset.records.masks
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dataset.records.masks)
+
+    def __len__(self) -> int:
+        return len(self._dataset.records.masks)
 
 
 class _Person:

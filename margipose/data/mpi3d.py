@@ -90,7 +90,6 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
         )
     root = skeleton.index(skeleton.root) if scale_about == "root" else None
     flags = files.mask_flags(directory, metadata)
-    usable = torch.tensor([flags.background, flags.upper_body, flags.lower_body])
     records = []
     for camera, frames in metadata.interesting_frames.items():
         if camera not in cameras:
@@ -114,7 +113,10 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
             pattern = first.name.replace("000001", "%06d")
             return ImagePaths.numbered([first.parent], 0, frames + 1, pattern)
 
-        masks = {} if is_test else {k: paths(files.mask_path(directory, k, camera, 0)) for k in files.MASKS}
+        first_masks = {} if is_test else {k: files.mask_path(directory, k, camera, 0) for k in files.MASKS}
+        # Data may have been prepared without them.
+        there = (p.parent.is_dir() for p in first_masks.values())
+        usable = [f and t for f, t in zip((flags.background, flags.upper_body, flags.lower_body), there)]
         activity = annotations.activity[frames] if annotations is not None else np.full(count, -1)
         ids = {"subject": subject, "sequence": sequence, "camera": camera}
         records.append(
@@ -126,7 +128,7 @@ def _sequence(directory: Path, is_test: bool, universal: bool, scale_about: str)
                 valid=Repeated.constant(torch.ones(len(skeleton), dtype=torch.bool), count),
                 intrinsics=Repeated.constant(torch.tensor(intrinsics, dtype=torch.float64), count),
                 intrinsics_size=Repeated.constant(torch.tensor(size, dtype=torch.float64), count),
-                masks=masks,
+                masks={k: paths(first) for k, first in first_masks.items()},
                 usable_masks=None if is_test else Repeated.constant(usable, count),
                 ids={
                     **{k: np.full(count, v) for k, v in ids.items()},

@@ -19,13 +19,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from margipose.composite import MASKS, MaskKind
 from margipose.data.hdf5 import (
     check_numbers,
     dataset,
@@ -63,9 +63,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.floating]
-MaskKind = Literal["foreground", "up_body", "low_body"]
-
-MASKS: tuple[MaskKind, ...] = ("foreground", "up_body", "low_body")
 
 # --- Paths -------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from margipose import checkpoint
 from margipose.augment import RANGES_2D, RANGES_3D
+from margipose.composite import Textures
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset, Records, Sample, load_records
 from margipose.data.loading import batches
 from margipose.data.sampling import ForgivingDataset, MixedDataset, ShuffledDraws
 from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol
+from margipose.textures import PicturePool
 from margipose.train.device import pick_device
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import RunDir, provenance
@@ -62,7 +64,8 @@ def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> 
     if not config.train_sets:
         raise ValueError("TrainConfig.train_sets: nothing to train on; give for example 'mpi3d/train'")
     device = pick_device(config.device)
-    datasets = [_load_training(config, name) for name in config.train_sets]
+    textures = Textures(*(_pictures(folder) for folder in (config.backgrounds, config.cloth, config.objects)))
+    datasets = [_load_training(config, name, textures) for name in config.train_sets]
     run = _Run(config, device, datasets, log, progress)
     with _signals() as interrupted:
         while not run.finished:
@@ -77,10 +80,18 @@ def _load(config: TrainConfig, name: str, universal: bool) -> Records:
     return load_records(which, root, split, universal=universal)
 
 
-def _load_training(config: TrainConfig, name: str) -> PoseDataset:
+def _pictures(folder: str) -> PicturePool | None:
+    return PicturePool(folder) if folder else None
+
+
+def _load_training(config: TrainConfig, name: str, textures: Textures) -> PoseDataset:
     records = _load(config, name, config.input.universal_scale)
+    if not config.augment:
+        return PoseDataset(records, config.input)
     ranges = RANGES_3D if records.has_depth else RANGES_2D
-    return PoseDataset(records, config.input, ranges if config.augment else None, config.seed)
+    return PoseDataset(
+        records, config.input, ranges, config.seed, composite=config.composite, textures=textures
+    )
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ __all__ = ["Progress", "RunDir", "provenance"]
 
 # Where a run goes on, how fast, and how often it is written down does not change its result.
 _FREE = ("run_dir", "workers", "device", "checkpoint_minutes", "keep_checkpoints", "compile", "data_dir")
-_FREE += ("data_roots",)
+_FREE += ("data_roots", "backgrounds", "cloth", "objects")
 
 _PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scipy")
 

@@ -1,15 +1,26 @@
 import dataclasses
 import pickle
+import shutil
 import tarfile
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from margipose import data
-from margipose.augment import RANGES_3D, crop_camera, crop_joints, normalise_joints, recover_joints
+from margipose.augment import (
+    RANGES_3D,
+    crop_camera,
+    crop_joints,
+    normalise_joints,
+    recover_joints,
+    warp_image,
+)
 from margipose.camera import project, root_depth_from_height
+from margipose.composite import NO_CHANGES, CompositeRanges
+from margipose.data import images
 from margipose.data.dataset import PoseDataset, image_tensor, tensor_image
 from margipose.data.sampling import Draw
 from margipose.dsnt import pixel_to_normalized_coordinates
@@ -246,3 +257,69 @@ def test_errors_name_the_file_and_what_was_expected(fixtures, tmp_path):
     empty.write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.jpg: not an image"):
         ds[1]
+
+
+def test_backgrounds_and_clothes_change_but_people_stay(people):
+    records = data.load_records("mpi3d", people, "train")
+    assert records.usable_masks[0].tolist() == [True, True, True]
+    # Contrast is relative to the mean of the whole image.
+    spec, ranges = InputSpec(96, 96), dataclasses.replace(RANGES_3D, colour=0, hue=0)
+    plain = PoseDataset(records, spec, ranges, seed=3)
+    always = CompositeRanges(background=1, upper_body=0, lower_body=0)
+    other = PoseDataset(records, spec, ranges, seed=3, composite=always)
+    dressed = PoseDataset(records, spec, ranges, seed=3, composite=CompositeRanges(0, 1, 1))
+    never = PoseDataset(records, spec, ranges, seed=3, composite=NO_CHANGES)
+    for i in range(0, 20, 4):
+        draw = Draw(i, 5 + i)
+        a, b, c = plain[draw], other[draw], dressed[draw]
+        for x, y in zip(a[1:], b[1:]):
+            assert all(map(torch.equal, x, y)) if isinstance(x, tuple) else torch.equal(x, y)
+        assert torch.equal(never[draw].image, a.image)
+        assert torch.equal(other[draw].image, b.image)
+        # The same crop of the mask tells where the change must be, and where it must not.
+        mask = images.read_mask(records.masks["foreground"][i])
+        person = warp_image(mask, a.crop, a.intrinsics)
+        inside, outside = cv2.erode(person, np.ones((7, 7))) == 255, cv2.dilate(person, np.ones((7, 7))) == 0
+        changed = (a.image - b.image).abs().amax(0).numpy()
+        assert changed[inside].max() < 0.05
+        assert (changed[outside] > 0.2).mean() > 0.5
+        changed = (a.image - c.image).abs().amax(0).numpy()
+        assert changed[outside].max() < 0.05
+        assert (changed[inside] > 0.1).mean() > 0.2
+
+
+def test_masks_that_are_missing_are_not_used(people, tmp_path):
+    shutil.copytree(people / "train", tmp_path / "train")
+    for kind in ("up_body", "foreground"):
+        shutil.rmtree(next((tmp_path / "train").glob(f"S1/Seq1/{kind}_mask")))
+    records = data.load_records("mpi3d", tmp_path, "train")
+    first = (records.ids["subject"] == 1) & (records.ids["sequence"] == 1)
+    assert records.usable_masks[:][first].unique(dim=0).tolist() == [[False, False, True]]
+    assert records.usable_masks[:][~first].all()
+    samples = PoseDataset(records, InputSpec(64, 64), composite=CompositeRanges(1, 1, 1))
+    assert samples[int(np.flatnonzero(first)[0])].image.isfinite().all()
+    path = next((tmp_path / "train").glob("S1/Seq1/low_body_mask/*/*.png"))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"low_body_mask.*\.png: cannot be read"):
+        samples[list(records.masks["low_body"]).index(path)]
+
+
+def test_joints_of_a_set_may_lack_depth_one_by_one(fixtures):
+    records = data.load_records("mpi3d", fixtures / "mpi3d", "train").converted(CANONICAL)
+    ankle, pelvis = CANONICAL.index("left_ankle"), CANONICAL.index("pelvis")
+    partly = torch.ones(len(records), 17, dtype=torch.bool)
+    partly[0, ankle] = False
+    partly[1, pelvis] = False
+    samples = PoseDataset(dataclasses.replace(records, depth_valid=partly), InputSpec(64, 64))
+    assert (~samples[0].depth_valid).nonzero().tolist() == [[ankle]]
+    assert samples[0].valid.all()
+    assert not samples[1].depth_valid.any()  # depths are relative to the pelvis's
+    # What lies outside of the crop counts only if its depth gives it a meaning.
+    far = records.joints_cam_mm[:].clone()
+    far[0, ankle, 0] += 1e4
+    moved = dataclasses.replace(records, joints_cam_mm=far, depth_valid=partly)
+    centre = torch.full((len(records), 2), 60.0, dtype=torch.float64)
+    moved = dataclasses.replace(moved, box_centre_px=centre, box_side_px=torch.full((len(records),), 90.0))
+    found = PoseDataset(moved, InputSpec(64, 64))[0]
+    assert not found.valid[ankle]
+    assert PoseDataset(dataclasses.replace(moved, depth_valid=None), InputSpec(64, 64))[0].valid[ankle]
