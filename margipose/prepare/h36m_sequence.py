@@ -157,8 +157,10 @@ class _Work:
             try:
                 for passing in archives.stream(archive, lambda name: Raw.of(name) in wanted):
                     view = wanted.pop(Raw.of(passing.member.name))
-                    yield view, str(passing.member), passing.open, passing.position - before
-                    before = passing.position
+                    # Videos are as large packed as unpacked.
+                    end = passing.position + passing.member.size
+                    yield view, str(passing.member), passing.open, max(end - before, 0)
+                    before = end
                     if not wanted:
                         break
             except ArchiveError as error:
