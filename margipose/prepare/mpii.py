@@ -13,7 +13,7 @@ them it is: results on one do not compare with results on the other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -72,15 +72,17 @@ def plan(
     annotations = next((m for m in members if PurePosixPath(m.name).name == _ANNOTATIONS), None)
     if annotations is None:
         raise ValueError(f"{src}: expected {_ANNOTATIONS} or mpii_human_pose_v1_u12_2.zip, got neither")
-    release = _release(annotations)
-    _, split = _validation(release, valid)
+    with archives.open_member(annotations) as file:
+        release = read_release(file, str(annotations))
+    pairs, split = _validation(release, valid)
     finished = (dest / _LABELS).is_file()
     if finished:
         _check_split(dest / _VALID, split)
     images = dest / _IMAGES
     photos = _photos(release, members)
     jobs, kept = copy_jobs(photos, images)
-    absent = [n for n in dict.fromkeys(release.images) if n not in photos and n not in names_in(images)]
+    there = names_in(images)
+    absent = [n for n in dict.fromkeys(release.images) if n not in photos and n not in there]
     missing = []
     if absent and packed and not finished:
         wanted = {f"{_IMAGES}/{n}": n for n in absent}
@@ -89,15 +91,11 @@ def plan(
         missing.append(Note(_IMAGES, _absent(absent)))
     if finished:
         return Plan(jobs, [*kept, _LABELS], (), missing)
-    args = (annotations, str(dest), None if valid is None else str(valid), allow_missing)
+    # As it was read: of the published file, that takes the better part of a minute.
+    args = (release, pairs, split, str(dest), allow_missing)
     size = 8 * sum(v.size for v in release.columns.values())
     labels = Job(_LABELS, write_labels, args, 1, size, tuple(j.name for j in jobs))
     return Plan([*jobs, labels], kept, (), missing)
-
-
-def _release(annotations: Member) -> Release:
-    with archives.open_member(annotations) as file:
-        return read_release(file, str(annotations))
 
 
 def _photos(release: Release, members: Sequence[Member]) -> dict[str, Member]:
@@ -115,11 +113,24 @@ def _absent(names: Sequence[str]) -> str:
 
 
 def write_labels(
-    annotations: Member, dest: str, valid: str | None, allow_missing: bool, *, tick: Tick
+    release: Release,
+    pairs: Set[tuple[float, float]],
+    split: str,
+    dest: str,
+    allow_missing: bool,
+    *,
+    tick: Tick,
 ) -> dict[str, int]:
-    """Write `valid.h5` and then `annot.h5`, by whose presence the set is complete."""
-    release = _release(annotations)
-    pairs, split = _validation(release, valid)
+    """Write `valid.h5` and then `annot.h5`, by whose presence the set is complete.
+
+    Args:
+        pairs: (index, person) of those who validate.
+        split: what to call this choice.
+        allow_missing: leave out people whose image is not in `dest`.
+
+    Raises:
+        ValueError: if images are missing that may not be.
+    """
     there = names_in(Path(dest, _IMAGES))
     rows = np.array([name in there for name in release.images])
     counts = {f"people {why}": n for why, n in release.left_out.items()}
@@ -127,16 +138,15 @@ def write_labels(
         absent = list(dict.fromkeys(n for n in release.images if n not in there))
         if not allow_missing or not rows.any():
             raise ValueError(
-                f"{annotations}: {_absent(absent)} in the source; --allow-missing leaves their people out"
+                f"{_absent(absent)}, which the source has not; --allow-missing leaves their people out"
             )
         counts["people without an image"] = int((~rows).sum())
     columns = {key: values[rows] for key, values in release.columns.items()}
     keys = list(zip(columns["index"].tolist(), columns["person"].tolist()))
     validates = np.array([key in pairs for key in keys])
-    lost = len(pairs.intersection(zip(release.columns["index"], release.columns["person"]))) - validates.sum()
-    unknown = len(pairs) - validates.sum() - lost
-    if unknown:
-        counts["validation people that are not in the annotations"] = int(unknown)
+    known = zip(release.columns["index"].tolist(), release.columns["person"].tolist())
+    if unknown := pairs.difference(known):
+        counts["validation people that are not in the annotations"] = len(unknown)
     names = [name for name, kept in zip(release.images, rows) if kept]
     with replacing(Path(dest, _VALID)) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["split"] = split

@@ -189,7 +189,7 @@ def test_from_the_archives_to_a_batch(tmp_path, capsys):
 
 def test_unpacked_files_give_the_same(tmp_path):
     prepare(downloads(tmp_path / "src", irregular()), tmp_path / "packed")
-    prepare(unpacked(tmp_path / "tree", irregular()), tmp_path / "unpacked")
+    prepare(unpacked(tmp_path / "tree", irregular()), tmp_path / "unpacked", "--workers", "2")
     found = contents(tmp_path / "unpacked")
     assert found == contents(tmp_path / "packed")
     assert "images/nobody.jpg" not in found
@@ -313,7 +313,9 @@ def test_missing_images(tmp_path, capsys, packed):
         (src / "images/b.jpg").unlink()
     assert prepare(src, tmp_path / "out") == 2
     text = capsys.readouterr()
-    assert "expected images/b.jpg in the source; --allow-missing leaves their people out" in text.out
+    assert (
+        "expected images/b.jpg, which the source has not; --allow-missing leaves their people out" in text.out
+    )
     assert ("missing: 1" in text.out) == (not packed)
     assert (tmp_path / "out/images/a.jpg").exists()
     assert not (tmp_path / "out/annot.h5").exists()
