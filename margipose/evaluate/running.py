@@ -1,0 +1,152 @@
+"""A network over a data set: every pose back in its original camera, in mm or in the image's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, default_collate
+from tqdm import tqdm
+
+from margipose.augment import MULTI_CROP_OFFSETS_PX, AugmentRanges, recover_joints
+from margipose.camera import project, root_depth_from_bones, root_depth_from_height
+from margipose.data import PoseDataset, Sample
+from margipose.data.loading import batches
+from margipose.evaluate.protocols import Depth, Protocol
+from margipose.evaluate.results import Evaluation, score_records
+from margipose.evaluate.scoring import labels
+from margipose.skeleton import get_skeleton
+from margipose.spec import InputSpec
+
+__all__ = ["Crops", "evaluate", "joints_in_camera", "predict"]
+
+Crops = Literal["one", "flip", "ten"]
+"""What is predicted from: the plain crop; it and its mirror image; the ten of `augment.multi_crop`."""
+
+_NUMBER = {"one": 1, "flip": 2, "ten": 2 * len(MULTI_CROP_OFFSETS_PX)}
+
+_MIRRORED = AugmentRanges(flip=1.0, colour=0.0, hue=0.0, shift_px=0.0, scale=0.0, rotation=0.0)
+
+
+def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth: Depth) -> Tensor:
+    """Predicted joints in the original camera, mm, `... x J x 3` float64.
+
+    Args:
+        coords_norm: `... x J x 3`, predictions for the batch's crops.
+        batch: samples with the same leading dimensions.
+        depth: see `Protocol`. `"none"` puts the root at depth 1: only the projection means anything.
+
+    Raises:
+        ValueError: for an unknown source of depth.
+    """
+    skeleton = get_skeleton(spec.skeleton)
+    unit = recover_joints(
+        coords_norm.double().cpu(), batch.crop, batch.intrinsics, skeleton, 1.0, spec.centre
+    )
+    if depth == "none":
+        return unit
+    if depth == "ground_truth":
+        root_depth = batch.joints_cam_mm[..., skeleton.index(skeleton.root), 2]
+    elif depth == "height":
+        root_depth = root_depth_from_height(unit, skeleton)
+    elif depth == "bones":
+        root_depth = root_depth_from_bones(unit, skeleton, batch.joints_cam_mm)
+    else:
+        raise ValueError(f"unknown depth source {depth!r}; valid: ground_truth, height, bones, none")
+    return unit * root_depth[..., None, None]
+
+
+class _Variants(Dataset[Sample]):
+    """Several crops of each example, as samples with a leading dimension."""
+
+    def __init__(self, dataset: PoseDataset, crops: Crops) -> None:
+        self.dataset, self.crops = dataset, crops
+        self.mirrored = PoseDataset(dataset.records, dataset.spec, _MIRRORED)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.crops == "ten":
+            return default_collate(self.dataset.multi_crop(index))
+        return default_collate([self.dataset[index], self.mirrored[index]])
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    dataset: PoseDataset,
+    *,
+    crops: Crops = "one",
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Iterator[tuple[Sample, Tensor]]:
+    """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU).
+
+    With several crops of each example both have a dimension more: `B x C`.
+
+    Args:
+        batch_size: most images that the network sees at once; with more crops than that, those of one
+            example.
+    """
+    if crops not in _NUMBER:
+        raise ValueError(f"unknown crops {crops!r}; valid: {', '.join(_NUMBER)}")
+    examples = max(1, batch_size // _NUMBER[crops])
+    was_training = model.training
+    model.eval()
+    try:
+        loader = batches(dataset if crops == "one" else _Variants(dataset, crops), examples, workers, device)
+        count = -(-len(dataset) // examples)
+        for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
+            images = batch.image.flatten(0, -4)
+            coords = model(images.to(device)).coords_norm.cpu()
+            yield batch, coords.unflatten(0, batch.image.shape[:-3])
+    finally:
+        model.train(was_training)
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: PoseDataset,
+    protocol: Protocol,
+    *,
+    crops: Crops = "one",
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Evaluation:
+    """Predict every example of a data set and score the poses.
+
+    Predictions of several crops are brought back to the original camera, each with its own depth of the
+    root, and averaged there.
+
+    Raises:
+        ValueError: for an empty data set, or one whose labels do not suit the protocol.
+    """
+    records = dataset.records
+    if len(records) == 0:
+        raise ValueError(f"{records.name}: there is nothing to evaluate")
+    labels(records.select([0]), protocol)  # refuses before the network runs for hours
+    found = []
+    predictions = predict(
+        model,
+        dataset,
+        crops=crops,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        progress=progress,
+    )
+    for batch, coords_norm in predictions:
+        joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
+        if protocol.dims == 2:
+            # The records' own camera: labels are in its pixels, whatever size the image was stored in.
+            intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
+            joints = project(joints, intrinsics)
+        found.append(joints if crops == "one" else joints.mean(1))
+    return score_records(torch.cat(found), records, protocol)
