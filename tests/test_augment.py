@@ -280,3 +280,23 @@ def test_sampling_keeps_to_its_ranges_and_seed():
     assert (np.abs(colours[:, :3] - 1) <= 0.2).all()
     assert (np.abs(colours[:, 3]) <= 0.1).all()
     assert (np.abs((colours != [1, 1, 1, 0]).mean(0) - 0.3) < 0.04).all()
+
+
+@pytest.mark.parametrize("centre", [(80, 60), (3, 4), (-70, 30), (158, 118), (400, 400)])
+def test_only_what_the_crop_sees_is_warped(centre):
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (120, 160, 3), np.uint8), (9, 9), 2)
+    # Much black around moves no pixel, but leaves nothing to cut off.
+    wide = cv2.copyMakeBorder(image, 200, 200, 200, 200, cv2.BORDER_CONSTANT)
+    intrinsics = torch.tensor([150.0, 150, 80, 60], dtype=torch.float64)
+    for rotation, flip in ((0, False), (25, True)):
+        crop = A.Crop.make(centre, 0.5, (160, 120), (48, 48), rotation, flip)
+        found = A.warp_image(image, crop, intrinsics)
+        # The same map by hand, on all of the picture.
+        backward = np.linalg.inv(A.image_map(crop, intrinsics).numpy())
+        grid = np.stack(np.meshgrid(np.arange(96), np.arange(96)), -1) / 2 - 0.25
+        at = (grid @ backward[:2, :2].T + backward[:2, 2] + 200).astype(np.float32)
+        fine = cv2.remap(wide, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+        expected = cv2.resize(fine, (48, 48), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(found.astype(int) - expected).max() <= 4
+        assert (found == 0).all() == (expected == 0).all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -223,7 +224,7 @@ class PoseDataset(Dataset[Sample]):
 
     def _pixels(self, person: _Person, crop: Crop) -> np.ndarray:
         """The cropped image, decoded no finer than the crop needs it."""
-        most = crop_reduction(crop, person.intrinsics) * (1 + 1e-6)
+        most = float(crop_reduction(crop)) * (1 + 1e-6)
         reduction = max(r for r in person.encoded.reductions if r == 1 or r <= most)
         image = person.decoded(reduction)
         return warp_image(image, crop, person.intrinsics, self.spec.pixel_centres, 1 / reduction)
@@ -238,8 +239,14 @@ class _Masks(Mapping[str, np.ndarray]):
     def __getitem__(self, kind: str) -> np.ndarray:
         person, spec = self._person, self._dataset.spec
         mask = read_mask(self._dataset.records.masks[kind][person.index])
-        scale = (mask.shape[1] / person.encoded.size[0], mask.shape[0] / person.encoded.size[1])
-        return warp_image(mask, self._crop, person.intrinsics, spec.pixel_centres, scale)
+        width, height = person.encoded.size
+        # First to about the crop's resolution: that is faster than to sample all of it.
+        most = int(float(crop_reduction(self._crop)) * min(mask.shape[1] / width, 8))
+        if most > 1:
+            size = (max(1, mask.shape[1] // most), max(1, mask.shape[0] // most))
+            mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+        scale = (mask.shape[1] / width, mask.shape[0] / height)
+        return warp_image(mask, self._crop, person.intrinsics, spec.pixel_centres, scale, finest=1)
 
     def __contains__(self, kind: object) -> bool:
         return kind in self._dataset.records.masks
