@@ -1,30 +1,52 @@
 """Evaluation by the published protocols: every pose in its original camera, scored, averaged, tabulated."""
 
+from margipose.evaluate.formats import FORMATS, Column, Interval, Table, render
 from margipose.evaluate.papers import PAPERS, Paper
 from margipose.evaluate.protocols import METRICS, PROTOCOLS, Metric, Protocol, get_protocol
-from margipose.evaluate.results import Evaluation, Interval, Row, score_records
+from margipose.evaluate.published import PUBLISHED, Published, published
+from margipose.evaluate.results import Evaluation, Row, score_records
 from margipose.evaluate.running import evaluate, joints_in_camera, predict
-from margipose.evaluate.scoring import Scores, labels, score
+from margipose.evaluate.scoring import Scores, joint_values, labels, score
 from margipose.evaluate.selection import select
-from margipose.evaluate.tables import format_table
+from margipose.evaluate.tables import (
+    document,
+    format_table,
+    joints_table,
+    protocols_table,
+    published_table,
+    results_table,
+)
 
 __all__ = [
+    "FORMATS",
     "METRICS",
     "PAPERS",
     "PROTOCOLS",
+    "PUBLISHED",
+    "Column",
     "Evaluation",
     "Interval",
     "Metric",
     "Paper",
     "Protocol",
+    "Published",
     "Row",
     "Scores",
+    "Table",
+    "document",
     "evaluate",
     "format_table",
     "get_protocol",
+    "joint_values",
     "joints_in_camera",
+    "joints_table",
     "labels",
     "predict",
+    "protocols_table",
+    "published",
+    "published_table",
+    "render",
+    "results_table",
     "score",
     "score_records",
     "select",

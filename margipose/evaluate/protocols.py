@@ -127,6 +127,7 @@ class Protocol:
         groups: by which results are also reported: columns of the records' `ids`, or `"setting"`.
         joint_groups: names and joints of those that are also reported together.
         sequence: columns of `ids` that say which sequence a row belongs to. Intervals resample these.
+        sequences: how many of them the whole set has; 0 for what is not counted.
         papers: keys of `papers.PAPERS`, and what each calls this protocol.
     """
 
@@ -148,6 +149,7 @@ class Protocol:
     groups: tuple[str, ...] = ()
     joint_groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sequence: tuple[str, ...] = ()
+    sequences: int = 0
     papers: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -211,6 +213,7 @@ _H36M = Protocol(
     groups=("action", "subject"),
     joint_groups=_GROUPS_3D,
     sequence=("subject", "action", "subaction"),
+    sequences=60,
     papers=(
         ("margipose", "MPJPE; its P-MPJPE allowed mirroring: `h36m_original`"),
         ("sun2017", '"protocol 2"'),
@@ -230,6 +233,7 @@ _MPI3D = Protocol(
     groups=("activity", "setting", "subject"),
     joint_groups=_GROUPS_3D,
     sequence=("subject", "sequence"),
+    sequences=6,
     papers=(
         ("mehta2017", '"3DPCK" and "AUC"'),
         ("vnect", '"3DPCK" and "AUC"'),
@@ -268,6 +272,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 name="h36m_s11",
                 about="Human3.6M: P-MPJPE of 14 joints, every 64th frame of S11 (S9 may train)",
                 subjects=(11,),
+                sequences=30,
                 joints=VNECT_14,
                 aligned_by=VNECT_14,
                 metrics=(METRICS_3D[3], METRICS_3D[0], METRICS_3D[6], METRICS_3D[7]),

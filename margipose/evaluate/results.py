@@ -13,18 +13,12 @@ from torch import Tensor
 
 from margipose.data import Records
 from margipose.evaluate.bootstrap import bootstrap_interval, weighted_mean
+from margipose.evaluate.formats import Interval
 from margipose.evaluate.protocols import Protocol
 from margipose.evaluate.scoring import Scores, labels, score
 from margipose.evaluate.selection import groups_of, sequences_of
 
-__all__ = ["Evaluation", "Interval", "Row", "score_records"]
-
-
-class Interval(NamedTuple):
-    """A 95 % confidence interval; NaN where there are too few sequences for one."""
-
-    low: float
-    high: float
+__all__ = ["Evaluation", "Row", "score_records"]
 
 
 class Row(NamedTuple):

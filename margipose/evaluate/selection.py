@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from margipose.data import Records
 from margipose.evaluate.protocols import SETTINGS, Protocol
 
-__all__ = ["groups_of", "select", "sequences_of"]
+__all__ = ["differences", "groups_of", "select", "sequences_of"]
 
 
 def select(records: Records, protocol: Protocol) -> Records:
@@ -59,6 +59,22 @@ def _check_gaps(
             f"multiple of {protocol.stride}; there are frames {', '.join(map(str, found[:4]))}, ... "
             f"({apart} apart), so most of them are missing"
         )
+
+
+def differences(records: Records, protocol: Protocol) -> list[str]:
+    """Sentences on how some records differ from all that a protocol scores; none if nothing is known to."""
+    found = []
+    whole = f"{protocol.dataset}/{protocol.split}"
+    if records.name != whole:
+        found.append(f"These are poses of {records.name}; the protocol's are those of {whole}.")
+    missing = [s for s in protocol.subjects if s not in records.ids.get("subject", ())]
+    if missing:
+        found.append(f"The protocol's subjects {', '.join(map(str, missing))} are missing.")
+    count = len(np.unique(sequences_of(records, protocol)))
+    if count < protocol.sequences:
+        there = "is" if count == 1 else "are"
+        found.append(f"{count} of the protocol's {protocol.sequences} sequences {there} there.")
+    return found
 
 
 def sequences_of(records: Records, protocol: Protocol) -> NDArray[np.int64]:
