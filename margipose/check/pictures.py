@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import cv2
@@ -66,6 +67,8 @@ def look_at(paths: Sequence[str], workers: int = 1, progress: bool = False) -> d
     with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context) as pool:
         try:
             collect(pool.map(_look_at_some, batches))
+        except BrokenProcessPool as error:
+            raise OSError("a process that decodes images died (memory that ran out?)") from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
