@@ -188,3 +188,14 @@ def test_infer_refuses_what_is_not_an_image_or_not_weights(tiny_weights, tmp_pat
     assert main(["infer", str(image), "--model", str(broken)]) == 2
     assert "broken.jpg" in one_line(capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "broken.jpg"]
+
+
+def test_warnings_take_one_line(people, tiny_weights, tmp_path, capsys):
+    shutil.copytree(people / "test" / "S1", tmp_path / "test" / "S1")
+    missing = tmp_path / "test" / "S1" / "Seq1" / "annot_data.mat"
+    missing.unlink()
+    words = ["eval", "--model", str(tiny_weights), "--dataset", "mpi3d", "--root", str(tmp_path)]
+    main([*words, "--workers", "0"])
+    err = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(err) == 1
+    assert err[0].startswith(f"margipose eval: warning: {missing} is missing: every frame counts as valid")

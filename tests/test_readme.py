@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""What the README and the pages beside it show works."""
 
 import re
 import shlex
@@ -15,15 +15,18 @@ from margipose.config import combine
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {p: p.read_text() for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def commands(program):
-    lines = (line.split("#")[0] for block in blocks("sh") for line in block.splitlines())
-    return [shlex.split(line)[1:] for line in lines if line.startswith(program)]
+    """Words of every command of a program, without those that occur twice."""
+    text = "\n".join(PAGES.values())
+    lines = (line.split(" #")[0] for block in blocks("sh", text) for line in block.splitlines())
+    return [shlex.split(line)[1:] for line in dict.fromkeys(lines) if line.startswith(f"{program} ")]
 
 
 @pytest.fixture
@@ -66,9 +69,18 @@ def test_make_targets_exist():
         assert words[0] in targets
 
 
-def test_linked_files_exist_and_modules_are_in_the_map():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_linked_files_and_headings_exist(page):
+    text = PAGES[page]
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in anchors, target
+
+
+def test_modules_are_in_the_map():
     for path in (ROOT / "margipose").iterdir():
         if path.stem.startswith("_") or path.suffix not in ("", ".py"):
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 
 from margipose import __version__
@@ -22,8 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(_join_numbers(sys.argv[1:] if argv is None else argv))
+
+    def warn(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"margipose {args.command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
     try:
-        return args.run(args) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = warn  # one line, as errors are
+            return args.run(args) or 0
     except (ValueError, OSError, ImportError) as error:
         text = " ".join(str(error).split())
         print(f"margipose {args.command}: error: {text}", file=sys.stderr)
