@@ -35,6 +35,19 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--list", action="store_true", help="list named configurations and keys, then stop")
 
     sub = command(
+        "lr-range-test",
+        _lr_range_test,
+        "try ever larger learning rates, and suggest one",
+        "margipose lr-range-test margipose_model h36m data_dir=/data\n"
+        "margipose lr-range-test lite_model mpi3d adamw --lowest 1e-5 --highest 1 --steps 200 --out rates",
+    )
+    sub.add_argument("words", nargs="*", metavar="NAME|KEY=VALUE", help="as for train")
+    sub.add_argument("--lowest", type=float, default=0.1, help="first rate (default: %(default)s)")
+    sub.add_argument("--highest", type=float, default=100.0, help="last rate (default: %(default)s)")
+    sub.add_argument("--steps", type=int, default=1000, help="how many rates (default: %(default)s)")
+    sub.add_argument("--out", type=Path, default=Path("lr-range-test"), help="folder for plot and numbers")
+
+    sub = command(
         "convert",
         _convert,
         "rewrite a .pth of the original implementation in this project's safe format",
@@ -93,6 +106,30 @@ def _train(args: argparse.Namespace) -> None:
     if result.evaluation is not None:
         print(format_table(result.evaluation.rows()))
     print(f"weights: {result.checkpoint}")
+
+
+def _lr_range_test(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from margipose.config import combine
+    from margipose.draw import curve_figure, figure_to_png
+    from margipose.files import replacing
+    from margipose.train import lr_range_test
+
+    config = combine(*parse_updates(args.words))
+    found = lr_range_test(config, args.lowest, args.highest, args.steps, progress=True)
+    with replacing(args.out / "lr_range_test.json") as temporary:
+        temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+    x, marks = np.log10(found.rates), (found.smoothed.min(), found.smoothed.max())
+    curves = {
+        "loss": (x, found.losses),
+        "smoothed": (x, found.smoothed),
+        f"suggested: {found.suggested:.2g}": (np.log10([found.suggested] * 2), marks),
+    }
+    with replacing(args.out / "lr_range_test.png") as temporary:
+        temporary.write_bytes(figure_to_png(curve_figure(curves, "learning rate, log10", "loss", log_y=True)))
+    print(f"suggested rate: {found.suggested:.2g} (the smoothed loss is lowest at {found.lowest:.2g})")
+    print(f"plot and numbers: {args.out}")
 
 
 def _convert(args: argparse.Namespace) -> None:

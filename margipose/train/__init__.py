@@ -13,5 +13,6 @@ rate      the learning-rate range test
 
 from margipose.train.device import pick_device
 from margipose.train.loop import FitResult, Interrupted, fit
+from margipose.train.rate import RangeTest, lr_range_test
 
-__all__ = ["FitResult", "Interrupted", "fit", "pick_device"]
+__all__ = ["FitResult", "Interrupted", "RangeTest", "fit", "lr_range_test", "pick_device"]

@@ -27,7 +27,7 @@ from margipose.train.device import pick_device
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import RunDir, provenance
 
-__all__ = ["FitResult", "Interrupted", "fit"]
+__all__ = ["FitResult", "Interrupted", "fit", "load_training_sets"]
 
 Log = Callable[[str, float, int], None]
 
@@ -61,11 +61,8 @@ def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> 
         OSError: if the directory cannot be written to. What was written before stays.
         Interrupted: after SIGINT or SIGTERM.
     """
-    if not config.train_sets:
-        raise ValueError("TrainConfig.train_sets: nothing to train on; give for example 'mpi3d/train'")
     device = pick_device(config.device)
-    textures = Textures(*(_pictures(folder) for folder in (config.backgrounds, config.cloth, config.objects)))
-    datasets = [_load_training(config, name, textures) for name in config.train_sets]
+    datasets = load_training_sets(config)
     run = _Run(config, device, datasets, log, progress)
     with _signals() as interrupted:
         while not run.finished:
@@ -78,6 +75,18 @@ def _load(config: TrainConfig, name: str, universal: bool) -> Records:
     which, split = name.split("/")
     root = config.data_roots.get(which) or Path(config.data_dir) / which
     return load_records(which, root, split, universal=universal)
+
+
+def load_training_sets(config: TrainConfig) -> list[PoseDataset]:
+    """What a run trains on.
+
+    Raises:
+        ValueError: if it is to train on nothing, or data are missing or do not fit.
+    """
+    if not config.train_sets:
+        raise ValueError("TrainConfig.train_sets: nothing to train on; give for example 'mpi3d/train'")
+    textures = Textures(*(_pictures(folder) for folder in (config.backgrounds, config.cloth, config.objects)))
+    return [_load_training(config, name, textures) for name in config.train_sets]
 
 
 def _pictures(folder: str) -> PicturePool | None:
