@@ -66,6 +66,8 @@ def _settings(dest: Path) -> dict[str, Any]:
         "batch_size": 16,
         "lr": 2e-3,
         "workers": 0,
+        # So few steps are better spent on one kind of background.
+        **{f"composite.{part}": 0.0 for part in ("background", "upper_body", "lower_body")},
         "pretrained": "package" if has_package_weights() else False,
         "seed": SEED,
     }
