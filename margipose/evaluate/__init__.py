@@ -2,6 +2,8 @@
 
 from margipose.evaluate.formats import FORMATS, Column, Interval, Table, render
 from margipose.evaluate.papers import PAPERS, Paper
+from margipose.evaluate.prediction_files import read_predictions, write_predictions
+from margipose.evaluate.predictions import Predictions, predictions_of, score_predictions
 from margipose.evaluate.protocols import METRICS, PROTOCOLS, Metric, Protocol, get_protocol
 from margipose.evaluate.published import PUBLISHED, Published, published
 from margipose.evaluate.results import Evaluation, Row, score_records
@@ -28,6 +30,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Paper",
+    "Predictions",
     "Protocol",
     "Published",
     "Row",
@@ -42,12 +45,16 @@ __all__ = [
     "joints_table",
     "labels",
     "predict",
+    "predictions_of",
     "protocols_table",
     "published",
     "published_table",
+    "read_predictions",
     "render",
     "results_table",
     "score",
+    "score_predictions",
     "score_records",
     "select",
+    "write_predictions",
 ]

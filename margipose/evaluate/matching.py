@@ -1,0 +1,252 @@
+"""Which prediction is whose: rows are matched by their ids, in whatever order they are.
+
+Ids are columns of numbers or text, called like the columns of the records' `ids`, or `image`: an image
+file's name with as much of its path before it as tells the files apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margipose.data import Records
+
+__all__ = ["Ids", "Match", "describe_row", "identify", "match"]
+
+Ids = Mapping[str, NDArray]
+"""Columns that identify rows: N integers or N strings each."""
+
+_IDENTIFYING = ("subject", "action", "subaction", "sequence", "camera", "index", "person", "photo", "frame")
+
+_UNKNOWN = np.iinfo(np.int64).min
+
+
+class Match(NamedTuple):
+    """Pairs of rows.
+
+    Attributes:
+        rows: M row numbers of the records, ascending.
+        poses: M, the prediction of each.
+        missing: how many records have no prediction.
+        unused: how many predictions belong to none of the records.
+    """
+
+    rows: NDArray[np.int64]
+    poses: NDArray[np.int64]
+    missing: int
+    unused: int
+
+
+def describe_row(records: Records, row: int) -> str:
+    """A row's identity, for messages: its ids, or else its image."""
+    parts = []
+    for column in _IDENTIFYING:
+        if column in records.ids:
+            value = int(records.ids[column][row])
+            parts.append(f"{column} {records.id_names.get(column, {}).get(value, value)}")
+    return ", ".join(parts) or str(records.images[row])
+
+
+def identify(records: Records) -> dict[str, NDArray]:
+    """Columns that tell the rows of records apart, to be saved with predictions for them.
+
+    Columns whose values have names are given as text. Without columns that suffice, it is the images.
+
+    Raises:
+        ValueError: if several people in one image cannot be told apart.
+    """
+    ids: dict[str, NDArray] = {}
+    for column in _IDENTIFYING:
+        if column in records.ids:
+            values, names = records.ids[column].astype(np.int64), records.id_names.get(column, {})
+            different, where = np.unique(values, return_inverse=True)
+            if all(int(v) in names for v in different):
+                ids[column] = np.array([names[int(v)] for v in different], dtype=str)[where]
+            else:
+                ids[column] = values
+    if ids and _first_repeated(_codes([np.unique(v, return_inverse=True)[1] for v in ids.values()])) is None:
+        return ids
+    parts = [path.parts for path in records.images]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = np.array(["/".join(p[-depth:]) for p in parts])
+        if len(np.unique(names)) == len(names):
+            return {**ids, "image": names}
+    raise ValueError(
+        f"{records.name}: nothing tells the people in {_twice([str(p) for p in records.images])} apart, so "
+        "predictions cannot be saved: give them a frame, sequence or subject"
+    )
+
+
+def _twice(names: list[str]) -> str:
+    seen: set[str] = set()
+    return next(n for n in names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+
+
+def match(ids: Ids, records: Records, source: str = "predictions", *, allow_missing: bool = False) -> Match:
+    """Find each record's prediction.
+
+    Predictions of other rows than the records' are left over: a protocol may score fewer frames.
+
+    Args:
+        ids: of the predictions.
+        source: what to call the predictions in errors.
+        allow_missing: leave records without a prediction out, as long as some have one.
+
+    Raises:
+        ValueError: for a column that the records do not have, ids that do not tell the records' rows apart,
+            two predictions of one row, or missing ones; the message says what to do.
+    """
+    if not ids:
+        raise ValueError(
+            f"{source}: whose is which prediction? Name its rows by ids, such as "
+            f"{', '.join(_columns_of(records))}"
+        )
+    ours, theirs, hints = [], [], []
+    for column, values in ids.items():
+        if column == "image":
+            their, our = _image_codes(values, records, source)
+        elif column in records.ids:
+            our = records.ids[column].astype(np.int64)
+            their, hint = _numbers(values, column, records)
+            hints += hint
+        else:
+            raise ValueError(
+                f"{source}: {records.name} has no id {column!r}; its rows have "
+                f"{', '.join(_columns_of(records))}"
+            )
+        ours.append(our)
+        theirs.append(their)
+    count = len(records)
+    pair = _paired(ours, theirs)
+    repeated = _first_repeated(pair[:count])
+    if repeated is not None:
+        first, second = repeated
+        lacking = [c for c in records.ids if records.ids[c][first] != records.ids[c][second]]
+        raise ValueError(
+            f"{source}: ids {', '.join(ids)} do not tell rows of {records.name} apart, such as "
+            f"{describe_row(records, first)} and {describe_row(records, second)}; add "
+            f"{' or '.join(lacking) if lacking else 'an id that does'}"
+        )
+    repeated = _first_repeated(pair[count:])
+    if repeated is not None:
+        first, second = repeated
+        said = ", ".join(f"{c} {v[first]}" for c, v in ids.items())
+        raise ValueError(
+            f"{source}: which prediction of {said} counts? Rows {first} and {second} (from 0) are both of it"
+        )
+    found = _lookup(pair, count)
+    rows = np.flatnonzero(found >= 0)
+    missing = count - len(rows)
+    if missing and not (allow_missing and len(rows)):
+        first = int(np.flatnonzero(found < 0)[0])
+        hints += _frame_hint(ids, ours, theirs, len(rows))
+        advice = "" if not len(rows) else "; allow predictions to be missing to score the others only"
+        number = "no pose" if not len(rows) else f"only {len(rows)} of {count} poses"
+        raise ValueError(
+            f"{source}: {number} of {records.name} {'have' if len(rows) > 1 else 'has'} a prediction; the "
+            f"first without one is {describe_row(records, first)}{advice}"
+            + "".join(f". {hint}" for hint in hints)
+        )
+    return Match(rows, found[rows], missing, pair.size - count - len(rows))
+
+
+def _columns_of(records: Records) -> list[str]:
+    return [*(c for c in _IDENTIFYING if c in records.ids), "image"]
+
+
+def _codes(columns: list[NDArray]) -> NDArray[np.int64]:
+    """One number per row, equal for rows that are equal in all columns."""
+    return np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _paired(ours: list[NDArray[np.int64]], theirs: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Codes of the records' rows, then of the predictions'; of a prediction without a known id a negative
+    number of its own."""
+    pair = _codes([np.concatenate(columns) for columns in zip(ours, theirs)])
+    unknown = np.any([their == _UNKNOWN for their in theirs], axis=0)
+    pair[len(ours[0]) :][unknown] = -1 - np.arange(int(unknown.sum()))
+    return pair
+
+
+def _lookup(pair: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Of each of the `count` records, the number of its prediction; -1 if it has none."""
+    place = np.full(int(pair.max()) + 1, -1)
+    known = np.flatnonzero(pair[count:] >= 0)
+    place[pair[count:][known]] = known
+    return place[pair[:count]]
+
+
+def _first_repeated(codes: NDArray[np.int64]) -> tuple[int, int] | None:
+    """Two rows of the same code, if there are such."""
+    order = np.argsort(codes, kind="stable")
+    same = np.flatnonzero(np.diff(codes[order]) == 0)
+    return (int(order[same[0]]), int(order[same[0] + 1])) if len(same) else None
+
+
+def _numbers(values: NDArray, column: str, records: Records) -> tuple[NDArray[np.int64], list[str]]:
+    """Values of an id column as the records' numbers, and what to say of those that are none."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64), []
+    numbers = {name: number for number, name in records.id_names.get(column, {}).items()}
+    different, where = np.unique(values, return_inverse=True)
+    found, strange = np.full(len(different), _UNKNOWN), []
+    for i, text in enumerate(different.tolist()):
+        # Folders of subjects are called S1, S2, ...
+        number = re.fullmatch(r"S?(-?\d+)" if column == "subject" else r"(-?\d+)", text)
+        if text in numbers:
+            found[i] = numbers[text]
+        elif number:
+            found[i] = int(number[1])
+        else:
+            strange.append(text)
+    there = ", ".join(numbers) or "numbers only"
+    hints = [f"No {column} is called {name!r}; there are {there}" for name in strange[:1]]
+    return found[where.reshape(-1)], hints
+
+
+def _image_codes(
+    values: NDArray, records: Records, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the predictions' images, and the records' images by those numbers (-1 for others)."""
+    different, where = np.unique([str(v).replace("\\", "/") for v in values], return_inverse=True)
+    names = different.tolist()
+    place = {tuple(p for p in name.split("/") if p not in ("", ".")): i for i, name in enumerate(names)}
+    depths = sorted({len(parts) for parts in place})
+    found, whose = np.full(len(records), -1), {}
+    for row, path in enumerate(records.images):
+        parts = tuple(p for p in path.parts if p != "/")
+        for depth in depths:
+            code = place.get(parts[-depth:])
+            if code is None:
+                continue
+            if whose.setdefault(code, path) != path:
+                raise ValueError(
+                    f"{source}: which image is {names[code]!r}? {whose[code]} and {path} are called so; give "
+                    "more of its path"
+                )
+            if found[row] not in (-1, code):
+                raise ValueError(
+                    f"{source}: which prediction of {path} counts? {names[found[row]]!r} and "
+                    f"{names[code]!r} are both of it"
+                )
+            found[row] = code
+    return where.reshape(-1).astype(np.int64), found
+
+
+def _frame_hint(
+    ids: Ids, ours: list[NDArray[np.int64]], theirs: list[NDArray[np.int64]], matched: int
+) -> list[str]:
+    """A question, if frames counted from another number would find more."""
+    if "frame" not in ids:
+        return []
+    column, count = list(ids).index("frame"), len(ours[0])
+    for shift, start in ((1, "0 instead of 1"), (-1, "1 instead of 0")):
+        moved = [np.where(t == _UNKNOWN, t, t + shift) if i == column else t for i, t in enumerate(theirs)]
+        better = int((_lookup(_paired(ours, moved), count) >= 0).sum())
+        if better > matched:
+            return [f"Do its frames count from {start}? Then {better} of {count} would have one"]
+    return []
