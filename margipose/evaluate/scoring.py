@@ -8,7 +8,8 @@ relative to is not labelled, has NaN for every value and the weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from margipose.camera import project
 from margipose.data import Records
-from margipose.evaluate.protocols import TORSO, Metric, Protocol
-from margipose.geometry import fit_alignment
+from margipose.evaluate.alignment import aligned_errors, distances
+from margipose.evaluate.protocols import TORSO, Alignment, Metric, Protocol
 from margipose.metrics import joint_errors
 from margipose.skeleton import Skeleton, get_skeleton
 
@@ -72,14 +73,10 @@ def joint_values(metric: Metric, errors: NDArray[np.floating]) -> NDArray[np.flo
     """A metric's value of each joint, of the shape of the errors; NaN where they are."""
     if metric.kind == "error":
         return np.asarray(errors, np.float64)
-    thresholds = np.asarray(metric.thresholds, np.float64)
-    if metric.kind == "pck" and len(thresholds) == 1:
-        below = errors < thresholds[0] if metric.strict else errors <= thresholds[0]
-        share = below.astype(np.float64)
-    else:
-        # Of ascending thresholds, those up to an error are not above it.
-        within = np.searchsorted(thresholds, errors, side="right" if metric.strict else "left")
-        share = 1 - within / len(thresholds)
+    below = np.zeros(np.shape(errors), np.int16)
+    for threshold in metric.thresholds:
+        below += errors < threshold if metric.strict else errors <= threshold
+    share = below / len(metric.thresholds)
     share[np.isnan(errors)] = np.nan
     return share
 
@@ -115,40 +112,35 @@ def score(
             f"protocol {protocol.name} scores joints of skeleton {skeleton.name!r} as "
             f"... x {len(skeleton)} x {protocol.dims}, got {tuple(actual.shape)}"
         )
-    lead = actual.shape[:-2]
     if protocol.dims == 2 and reference is None:
         raise ValueError(f"protocol {protocol.name} needs the length that errors are relative to")
-    poses = [
-        x.detach().cpu().double().flatten(0, -3) if lead else x.detach().cpu().double()[None]
-        for x in (actual, expected)
-    ]
-    count = len(poses[0])
-    used = torch.ones(count, len(skeleton), dtype=torch.bool)
+    lead = actual.shape[:-2]
+    count = math.prod(lead)
+    poses = [x.detach().cpu().double().reshape(count, *x.shape[-2:]).numpy() for x in (actual, expected)]
+    scorer = _Scorer(protocol, skeleton)
+    used = None
     if valid is not None:
-        used = torch.as_tensor(valid).bool().cpu().expand(*lead, len(skeleton)).reshape(count, -1)
-    scale = None
+        used = torch.as_tensor(valid).bool().cpu().expand(*lead, len(skeleton)).reshape(count, -1).numpy()
+        used = None if used[:, scorer.needed].all() else used
+    lengths = None
     if protocol.dims == 2:
-        scale = torch.as_tensor(reference, dtype=torch.float64).cpu().expand(lead).reshape(count)
-    scored = _Scorer(protocol, skeleton)
-    _check(*poses, used, scored)
-    errors: dict[str, list[Tensor]] = {kind: [] for kind in ("none", *scored.kinds)}
-    for rows in _chunks(count):
-        found = scored.errors(
-            poses[0][rows], poses[1][rows], used[rows], None if scale is None else scale[rows]
-        )
-        for kind, values in found.items():
-            errors[kind].append(values)
-    joined = {
-        kind: torch.cat(parts).reshape(*lead, -1).numpy()
-        if parts
-        else np.empty((*lead, len(protocol.joints)))
-        for kind, parts in errors.items()
-    }
-    plain = joined.pop("none")
-    result = Scores(protocol, plain, joined, {}, _weights(protocol, plain))
-    for metric in protocol.metrics:
-        result.values[metric.name] = _mean(joint_values(metric, result.errors_of(metric)), -1)
-    return result
+        lengths = torch.as_tensor(reference, dtype=torch.float64).cpu().expand(lead).reshape(count).numpy()
+    _check(*poses, used, scorer)
+    kinds: tuple[Alignment, ...] = ("none", *scorer.kinds)
+    errors = {kind: np.empty((count, len(protocol.joints))) for kind in kinds}
+    values = {metric.name: np.empty(count) for metric in protocol.metrics}
+    for start in range(0, count, _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        some = (None if x is None else x[rows] for x in (*poses, used, lengths))
+        blocks = scorer.errors(*some)  # type: ignore[arg-type]
+        for kind, block in blocks.items():
+            errors[kind][rows] = block.T
+        for metric in protocol.metrics:
+            values[metric.name][rows] = _mean(joint_values(metric, blocks[metric.alignment]), 0)
+    weights = _weights(protocol, errors["none"])
+    found = {kind: block.reshape(*lead, -1) for kind, block in errors.items()}
+    shaped = {name: value.reshape(lead) for name, value in values.items()}
+    return Scores(protocol, found.pop("none"), found, shaped, weights.reshape(lead))
 
 
 def _weights(protocol: Protocol, errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,100 +157,65 @@ def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         return np.where(known, values, 0).sum(axis) / known.sum(axis)
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _CHUNK):
-        yield slice(start, start + _CHUNK)
-
-
 class _Scorer:
-    """A protocol, with its joints as indices of a skeleton."""
+    """A protocol, with its joints as indices: `needed` of a skeleton, the others of these."""
 
     def __init__(self, protocol: Protocol, skeleton: Skeleton) -> None:
-        self.protocol, self.skeleton = protocol, skeleton
-        self.scored = skeleton.indices(protocol.joints)
+        roots = [] if protocol.root is None else [protocol.root]
+        aligned_by = protocol.aligned_by if any(m.alignment != "none" for m in protocol.metrics) else ()
+        names = list(dict.fromkeys((*roots, *protocol.joints, *aligned_by)))
+        self.names, self.needed = names, skeleton.indices(names)
+        self.scored = [names.index(j) for j in protocol.joints]
+        self.fitted = [names.index(j) for j in aligned_by]
+        self.root = 0 if roots else None
         self.kinds = {m.alignment: m.reflection for m in protocol.metrics if m.alignment != "none"}
-        self.fitted = skeleton.indices(protocol.aligned_by) if self.kinds else []
-        self.root = None if protocol.root is None else skeleton.index(protocol.root)
-        needed = {*self.scored, *self.fitted, *([] if self.root is None else [self.root])}
-        self.needed = sorted(needed)
 
     def errors(
-        self, actual: Tensor, expected: Tensor, valid: Tensor, scale: Tensor | None
-    ) -> dict[str, Tensor]:
-        """N x S errors by kind of alignment, NaN where they do not count."""
-        whole = bool(valid[:, self.needed].all())
-        counts = valid[:, self.scored]
+        self,
+        actual: NDArray[np.float64],
+        expected: NDArray[np.float64],
+        valid: NDArray[np.bool_] | None,
+        lengths: NDArray[np.float64] | None,
+    ) -> dict[Alignment, NDArray[np.float64]]:
+        """S x n errors of n poses by kind of alignment, NaN where they do not count."""
+        blocks = [x.transpose(2, 1, 0)[:, self.needed] for x in (actual, expected)]
+        counts = None if valid is None else valid.T[self.needed]
         if self.root is not None:
-            counts = counts & valid[:, self.root, None]
-            actual = actual - actual[:, self.root, None]
-            expected = expected - expected[:, self.root, None]
-        plain = joint_errors(actual[:, self.scored], expected[:, self.scored])
-        if scale is not None:
-            counts = counts & (scale > 0)[:, None]
-            plain = plain / scale[:, None]
-        found = {"none": plain}
+            blocks = [x - x[:, self.root, None] for x in blocks]
+            counts = None if counts is None else counts & counts[self.root]
+        scored = (blocks[0][:, self.scored], blocks[1][:, self.scored])
+        found: dict[Alignment, NDArray[np.float64]] = {"none": distances(*scored)}
         if self.kinds:
-            fitted = valid[:, self.fitted] & (True if self.root is None else valid[:, self.root, None])
-            found |= self._aligned(actual, expected, None if whole else fitted)
-        if whole and scale is None:
-            return found
-        nothing = torch.tensor(float("nan"), dtype=torch.float64)
-        return {kind: torch.where(counts, values, nothing) for kind, values in found.items()}
-
-    def _aligned(self, actual: Tensor, expected: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
-        points, reference = actual[:, self.fitted], expected[:, self.fitted]
-        moved, goal = actual[:, self.scored], expected[:, self.scored]
-        found = {}
-        if "scale" in self.kinds:
-            zeroed = (
-                (points, reference)
-                if valid is None
-                else (_filled(x, valid, 0.0) for x in (points, reference))
+            fitted = (blocks[0][:, self.fitted], blocks[1][:, self.fitted])
+            found |= aligned_errors(
+                fitted, scored, self.kinds, None if counts is None else counts[self.fitted]
             )
-            fit = fit_alignment(*zeroed, rotation=False, translation=False)
-            found["scale"] = joint_errors(fit(moved), goal)
-        rest = {k: r for k, r in self.kinds.items() if k != "scale"}
-        if not rest:
-            return found
-        if valid is not None:
-            # Points at the centroid of the others change neither it nor the fit.
-            points, reference = (_filled(x, valid, _centroid(x, valid)) for x in (points, reference))
-        for reflection in set(rest.values()):
-            rigid = fit_alignment(points, reference, scale=False, allow_reflection=reflection)
-            turned = rigid(moved)
-            if rest.get("rigid") is reflection:
-                found["rigid"] = joint_errors(turned, goal)
-            if rest.get("similarity") is reflection:
-                # The best rotation does not depend on the scale, which is about the centroids.
-                centre = reference.mean(-2, keepdim=True)
-                p, r = rigid(points) - centre, reference - centre
-                spread = (p**2).sum((-1, -2))
-                factor = torch.where(spread > 0, (p * r).sum((-1, -2)) / spread, torch.ones_like(spread))
-                found["similarity"] = joint_errors(factor[:, None, None] * (turned - centre) + centre, goal)
+        if lengths is not None:
+            # What has no length to be divided by has no error.
+            lengths = np.where(lengths > 0, lengths, np.nan)
+            found = {kind: errors / lengths for kind, errors in found.items()}
+        if counts is not None:
+            found = {kind: np.where(counts[self.scored], errors, np.nan) for kind, errors in found.items()}
         return found
 
 
-def _filled(points: Tensor, valid: Tensor, value: Tensor | float) -> Tensor:
-    return torch.where(valid[..., None], points, torch.as_tensor(value, dtype=points.dtype))
-
-
-def _centroid(points: Tensor, valid: Tensor) -> Tensor:
-    count = valid.sum(-1).clamp(min=1)[:, None, None]
-    return _filled(points, valid, 0.0).sum(-2, keepdim=True) / count
-
-
-def _check(actual: Tensor, expected: Tensor, valid: Tensor, scorer: _Scorer) -> None:
-    counts = valid[:, scorer.needed]
+def _check(
+    actual: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    valid: NDArray[np.bool_] | None,
+    scorer: _Scorer,
+) -> None:
+    if valid is None and np.isfinite(actual.sum()) and np.isfinite(expected.sum()):
+        return
+    counts = np.ones((len(actual), len(scorer.needed)), bool) if valid is None else valid[:, scorer.needed]
     if scorer.root is not None:
-        counts = counts & valid[:, scorer.root, None]
+        counts = counts & counts[:, scorer.root, None]
     for what, poses in (("prediction", actual), ("label", expected)):
-        wrong = counts & ~poses[:, scorer.needed].isfinite().all(-1)
+        wrong = counts & ~np.isfinite(poses[:, scorer.needed]).all(-1)
         if wrong.any():
-            row, joint = (int(i) for i in wrong.nonzero()[0])
-            name = scorer.skeleton.joints[scorer.needed[joint]]
-            raise ValueError(
-                f"{what} {row} is not finite: {name} is {poses[row, scorer.needed[joint]].tolist()}"
-            )
+            row, joint = np.argwhere(wrong)[0].tolist()
+            place = poses[row, scorer.needed[joint]].tolist()
+            raise ValueError(f"{what} {row} is not finite: {scorer.names[joint]} is at {place}")
 
 
 def labels(records: Records, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor | None]:
