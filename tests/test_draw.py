@@ -333,6 +333,29 @@ def test_curves(figures):
         D.curve_figure({"train": (x, x[1:])}, "x", "y")
 
 
+def test_values_of_joints_on_a_body(figures):
+    values = {j: 10.0 * i for i, j in enumerate(CANONICAL.joints, 1)} | {"spine": float("nan")}
+    figure = D.joint_figure(values, "mean error, mm", "Errors")
+    ax, bar = figure.axes
+    shown = {t.get_text(): t.get_position() for t in ax.texts}
+    assert {f"{v:.1f}" for v in values.values() if v == v} <= set(shown)
+    assert "nan" not in shown
+    at = {j: shown[f"{values[j]:.1f}"] for j in ("left_wrist", "right_wrist", "head_top", "left_ankle")}
+    assert at["left_wrist"][0] > 0 > at["right_wrist"][0], "as of a person who faces us"
+    assert at["head_top"][1] > at["left_wrist"][1] > at["left_ankle"][1]
+    empty, discs = ax.collections
+    assert len(empty.get_offsets()) == 1
+    sizes = dict(zip(discs.get_array().tolist(), discs.get_sizes()))
+    assert list(sizes.values()) == [sizes[v] for v in sorted(sizes)], "larger values have larger discs"
+    assert bar.get_ylabel() == "mean error, mm"
+    assert rendered(figure).size
+    assert rendered(D.joint_figure({"neck": 0.0}, "")).size
+    with pytest.raises(ValueError, match="'left_hand' is not one of head_top"):
+        D.joint_figure({"left_hand": 1.0}, "")
+    with pytest.raises(ValueError, match="expected one of a joint at least"):
+        D.joint_figure({"neck": float("nan")}, "")
+
+
 def test_threads_draw_alike(figures):
     pngs = {}
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
 from margipose.data import load_records
 from margipose.evaluate import get_protocol, score_records
@@ -17,7 +18,7 @@ from tests.evaluate.made import h36m_records, noise
 
 RECORDS = h36m_records()
 GUESS = RECORDS.joints_cam_mm.numpy() + noise(len(RECORDS), 30)
-MADE = predictions_of(score_records(RECORDS.joints_cam_mm + noise(96, 30), RECORDS, get_protocol("h36m")))
+MADE = predictions_of(score_records(torch.from_numpy(GUESS), RECORDS, get_protocol("h36m")))
 
 suffixes = pytest.mark.parametrize("suffix", SUFFIXES)
 
@@ -69,7 +70,7 @@ def test_predictions_for_real_frames_go_through_every_format(frames, name, suffi
     else:
         records = load_records(name, frames / name, split, universal=protocol.universal)
     records = records.converted(CANONICAL)
-    joints = records.joints_cam_mm[:] + noise(len(records), 25)
+    joints = records.joints_cam_mm[:] + torch.from_numpy(noise(len(records), 25))
     expected = score_records(joints, records, protocol)
     path = tmp_path / f"p{suffix}"
     write_predictions(predictions_of(expected), path)

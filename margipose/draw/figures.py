@@ -1,27 +1,16 @@
-"""Pictures of poses: overlays on images, heatmaps, 3D plots and training curves.
-
-Arrays in, uint8 RGB arrays or Matplotlib figures out. Matplotlib (the extra `viz`) is imported by the
-figures alone, without its global state, so any thread may draw and no display is needed.
-
-Limbs are drawn by joint name in `COLOURS`: orange is the person's own left, blue the person's own right,
-grey the middle; a bone is on the side of its outer joint. The three stay distinct for people who are
-colour-blind. Joints that are not finite, or not valid, are left out together with their bones.
-
-Arguments whose shapes or values are not as described raise a ValueError that names them.
-"""
+"""Figures of heatmaps, poses and curves, with Matplotlib."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from margipose.draw.style import CURVE_COLOURS, HEX, Side, array_of, bones_of, rgb_of, side_of
 from margipose.dsnt import Marginals
 from margipose.files import replacing
 from margipose.skeleton import Skeleton
@@ -31,125 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS",
+    "check_matplotlib",
     "curve_figure",
-    "draw_skeleton",
-    "encode_jpeg",
-    "encode_png",
     "figure_to_png",
     "heatmap_figure",
+    "new_figure",
     "pose_figure",
     "save_figure",
-    "side_of",
-    "write_png",
+    "small_text",
 ]
-
-Side = Literal["left", "right", "middle"]
-
-COLOURS: Mapping[Side, tuple[int, int, int]] = MappingProxyType(
-    {"left": (240, 128, 0), "right": (47, 143, 224), "middle": (176, 176, 176)}
-)
-"""RGB of the person's own left, own right, and middle."""
-
-HEX = {side: "#{:02x}{:02x}{:02x}".format(*colour) for side, colour in COLOURS.items()}
-OUTLINE, WHITE = (24, 24, 24), (255, 255, 255)
-CURVE_COLOURS = ("#2f8fe0", "#f08000", "#009e73", "#b0508a", "#707070")
-SHIFT = 4  # fractional bits of the coordinates that OpenCV draws at
-
-
-def side_of(joint: str) -> Side:
-    """The person's own side that a joint is on, by its name."""
-    return "left" if joint.startswith("left_") else "right" if joint.startswith("right_") else "middle"
-
-
-def _array(values: ArrayLike, name: str, *shape: int | str) -> NDArray[np.float64]:
-    """Numbers as float64 of the given shape, where a letter stands for any size above 0."""
-    try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name}: expected an array of numbers ({error})") from None
-    wanted = tuple(max(n, 1) if isinstance(s, str) else s for n, s in zip(array.shape, shape))
-    if array.ndim != len(shape) or array.shape != wanted:
-        raise ValueError(f"{name}: expected {' x '.join(map(str, shape))}, got shape {array.shape}")
-    return array
-
-
-def _image(image: NDArray[np.uint8], name: str = "image") -> NDArray[np.uint8]:
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"{name}: expected H x W x 3 uint8 RGB, got {image.dtype} of shape {image.shape}")
-    return image
-
-
-def _bones(points: NDArray[np.float64], skeleton: Skeleton) -> list[tuple[int, int, Side]]:
-    """(joint, parent, side) of the bones whose ends are both finite, those of the middle first."""
-    known = np.isfinite(points).all(-1)
-    bones = [(skeleton.index(j), skeleton.index(p), side_of(j)) for j, p in skeleton.bones]
-    return sorted((b for b in bones if known[b[0]] and known[b[1]]), key=lambda b: b[2] != "middle")
-
-
-# --- On images ------------------------------------------------------------------------------------
-
-
-def draw_skeleton(
-    image: NDArray[np.uint8],
-    joints_px: ArrayLike,
-    skeleton: Skeleton,
-    valid: ArrayLike | None = None,
-    box: Sequence[float] | None = None,
-) -> NDArray[np.uint8]:
-    """Draw a person's bones and joints upon a copy of an image; what lies outside of it is cut off.
-
-    Args:
-        image: `H x W x 3` uint8 RGB.
-        joints_px: `J x 2`, pixels of this image, pixel centres at integers.
-        valid: `J` booleans, the joints to draw; all that are finite if None.
-        box: (left, top, right, bottom) of a rectangle to draw too, in pixels.
-    """
-    out = np.array(_image(image), order="C")
-    size = np.array(out.shape[1::-1])
-    points = _array(joints_px, "joints_px", len(skeleton), 2).copy()
-    if valid is not None:
-        points[_array(valid, "valid", len(skeleton)) == 0] = np.nan
-    known = np.isfinite(points).all(-1)
-    # Wider bones in large images, thinner ones for small people in them.
-    extent = np.ptp(np.clip(points[known], 0, size), axis=0).max() if known.any() else 0
-    line = max(1.0, 2.6 * min(*size, max(1.5 * extent, 64)) / 256)
-    if box is not None:
-        left, top, right, bottom = edges = _array(box, "box", 4)
-        if not (np.isfinite(edges).all() and left < right and top < bottom):
-            raise ValueError(f"box: expected finite left < right and top < bottom, got {edges.tolist()}")
-        corners = np.rint(np.clip(edges, -1e6, 1e6)).astype(int).tolist()
-        for colour, thickness in ((OUTLINE, round(line / 2) + 2), (WHITE, max(1, round(line / 2)))):
-            cv2.rectangle(out, corners[:2], corners[2:], colour, thickness)
-
-    scale = 1 << SHIFT
-    fixed = np.rint(np.clip(np.where(known[:, None], points, 0), -1e7, 1e7) * scale).astype(int).tolist()
-    margin = round(4 * line + 4) * scale
-    area = (-margin, -margin, *(size * scale + 2 * margin).tolist())
-    bones = [(cv2.clipLine(area, fixed[j], fixed[p]), COLOURS[s]) for j, p, s in _bones(points, skeleton)]
-    dots = [(fixed[i], COLOURS[side_of(skeleton.joints[i])]) for i in np.flatnonzero(known)]
-    # All outlines first, so that none cuts through a neighbouring limb.
-    for grown, outline in ((2 * max(1.0, line / 3), OUTLINE), (0.0, None)):
-        for (visible, start, end), colour in bones:
-            if visible:
-                cv2.line(out, start, end, outline or colour, max(1, round(line + grown)), cv2.LINE_AA, SHIFT)
-        for dot, colour in dots:
-            if cv2.clipLine(area, dot, dot)[0]:
-                radius = round((0.95 * line + grown / 2) * scale)
-                cv2.circle(out, dot, radius, outline or colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
-    return out
-
-
-# --- Figures --------------------------------------------------------------------------------------
 
 
 def check_matplotlib() -> None:
     """Raise an ImportError that says what to install, if figures cannot be drawn."""
-    _figure(1, 1)
+    new_figure(1, 1)
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def new_figure(width_in: float, height_in: float) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -160,7 +47,7 @@ def _figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
-def _small_text(ax: Axes) -> None:
+def small_text(ax: Axes) -> None:
     ax.tick_params(which="both", labelsize=8)
     ax.xaxis.label.set_size(9)
     ax.yaxis.label.set_size(9)
@@ -197,15 +84,15 @@ def heatmap_figure(
             at -1 and 1.
         joint: the joint to show; None for the maximum over all joints, with the bones.
     """
-    crop_image = _image(crop_image, "crop_image")
+    crop_image = rgb_of(crop_image, "crop_image")
     count = len(skeleton)
     if len(marginals) != 3:
         raise ValueError(f"marginals: expected XY, ZY and XZ, got {len(marginals)} arrays")
-    xy = _array(marginals[0], "marginals.xy", count, "h", "w")
-    zy = _array(marginals[1], "marginals.zy", count, xy.shape[1], "d")
-    xz = _array(marginals[2], "marginals.xz", count, zy.shape[2], xy.shape[2])
+    xy = array_of(marginals[0], "marginals.xy", count, "h", "w")
+    zy = array_of(marginals[1], "marginals.zy", count, xy.shape[1], "d")
+    xz = array_of(marginals[2], "marginals.xz", count, zy.shape[2], xy.shape[2])
     (h, w), d = xy.shape[1:], zy.shape[2]
-    coords = _array(coords_norm, "coords_norm", count, 3) + 0.0
+    coords = array_of(coords_norm, "coords_norm", count, 3) + 0.0
     coords[~np.isfinite(coords)] = np.nan  # which Matplotlib leaves out
     if not all(np.isfinite(plane).all() for plane in (xy, zy, xz)):
         raise ValueError("marginals: some values are not finite")
@@ -216,7 +103,7 @@ def heatmap_figure(
     left, bottom, gap = 0.75, 0.6, 0.4
     right, upper = left + w * cell + gap, bottom + h * cell + gap
     width, height = right + d * cell + 0.2, upper + d * cell + 0.4
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
 
     def panel(plane: NDArray[np.float64], axes: str, x: float, y: float) -> Axes:
         """Heatmaps of the axes (column, row) with their lower left corner at (x, y) inches."""
@@ -232,7 +119,7 @@ def heatmap_figure(
         ax.imshow(scaled, "magma", alpha=opacity, vmin=0, vmax=1, interpolation="nearest", **how)
         ax.set(xlim=(-1, 1), ylim=(-1, 1) if axes == "xz" else (1, -1))
         ax.set(xticks=(-1, -0.5, 0, 0.5, 1), yticks=(-1, -0.5, 0, 0.5, 1))
-        _small_text(ax)
+        small_text(ax)
         ax.set_title(f"{axes.upper()}   peak {peak:.2g}", fontsize=9, pad=4)
         _mark(ax, coords[:, ["xyz".index(a) for a in axes]], skeleton, joint)
         return ax
@@ -265,7 +152,7 @@ def _mark(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, joint: str 
             ax.plot(x, y, "+", color=colour, markersize=12, markeredgewidth=width)
         return
     for outline, width in (("black", 2.8), (None, 1.3)):
-        for j, parent, side in _bones(points, skeleton):
+        for j, parent, side in bones_of(points, skeleton):
             ax.plot(*points[[parent, j]].T, color=outline or HEX[side], linewidth=width)
         for name, point in zip(skeleton.joints, points):
             ax.plot(*point, "+", color=outline or HEX[side_of(name)], markersize=6, markeredgewidth=width)
@@ -283,7 +170,7 @@ def pose_figure(
         reference_mm: another pose, `J x 3`, such as the label of a prediction; drawn dimmed and dashed.
     """
     given = {"joints_mm": joints_mm} | ({} if reference_mm is None else {"reference_mm": reference_mm})
-    poses = [_array(v, name, len(skeleton), 3) for name, v in given.items()]
+    poses = [array_of(v, name, len(skeleton), 3) for name, v in given.items()]
     # Matplotlib's vertical axis is its third: plotted are x, z and -y.
     poses = [np.where(np.isfinite(p).all(-1)[:, None], p[:, [0, 2, 1]] * (1, 1, -1), np.nan) for p in poses]
     known = np.concatenate(poses)
@@ -291,7 +178,7 @@ def pose_figure(
     middle = (known.min(0) + known.max(0)) / 2
     reach = max(0.54 * float(np.ptp(known, axis=0).max()), 1.0)
 
-    figure = _figure(8.4, 4.9)
+    figure = new_figure(8.4, 4.9)
     views = (("As the camera sees it", 0, -90, 1.4), ("From the side and above", 22, -28, 1.08))
     for i, (name, elevation, azimuth, zoom) in enumerate(views):
         ax: Any = figure.add_axes((0.05 + 0.46 * i, 0.13, 0.44, 0.74), projection="3d", proj_type="ortho")
@@ -299,7 +186,7 @@ def pose_figure(
         _axes_3d(ax, middle, reach, zoom, depth=i > 0)
         styles = ({"lw": 2.6}, {"lw": 1.6, "ls": "--", "alpha": 0.5})
         for pose, style in list(zip(poses, styles))[::-1]:
-            for j, parent, side in _bones(pose, skeleton):
+            for j, parent, side in bones_of(pose, skeleton):
                 ax.plot(*pose[[parent, j]].T, color=HEX[side], **style)
         for joint, point in zip(skeleton.joints, poses[0]):
             ax.plot(*point[:, None], "o", color=HEX[side_of(joint)], markersize=3.5)
@@ -342,26 +229,23 @@ def curve_figure(
     """
     if not curves:
         raise ValueError("curves: expected at least one")
-    figure = _figure(6.0, 3.4)
+    figure = new_figure(6.0, 3.4)
     figure.set_layout_engine("constrained")
     ax = figure.add_subplot()
     for i, (name, (x, y)) in enumerate(curves.items()):
-        xs = _array(x, f"curves[{name!r}] x", "n")
-        ys = _array(y, f"curves[{name!r}] y", len(xs))
+        xs = array_of(x, f"curves[{name!r}] x", "n")
+        ys = array_of(y, f"curves[{name!r}] y", len(xs))
         style = ("-", "--", ":", "-.")[i // len(CURVE_COLOURS) % 4] + ("o" if len(xs) == 1 else "")
         ax.plot(xs, ys, style, color=CURVE_COLOURS[i % len(CURVE_COLOURS)], linewidth=1.6, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if log_y:
         ax.set_yscale("log", nonpositive="mask")
     ax.set_title(title, fontsize=11)
-    _small_text(ax)
+    small_text(ax)
     ax.grid(alpha=0.3, linewidth=0.6)
     if len(curves) > 1:
         ax.legend(fontsize=8, frameon=False)
     return figure
-
-
-# --- Files ----------------------------------------------------------------------------------------
 
 
 def figure_to_png(figure: Figure) -> bytes:
@@ -382,23 +266,3 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         raise ValueError(f"{path}: figures are written as .pdf, .png or .svg")
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
-
-
-def _encode(image: NDArray[np.uint8], suffix: str, options: Sequence[int] = ()) -> bytes:
-    return cv2.imencode(suffix, cv2.cvtColor(_image(image), cv2.COLOR_RGB2BGR), options)[1].tobytes()
-
-
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """An image `H x W x 3` uint8 RGB as a PNG file's bytes."""
-    return _encode(image, ".png")
-
-
-def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
-    """An image `H x W x 3` uint8 RGB as a JPEG file's bytes: for photographs, whose PNGs are large."""
-    return _encode(image, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 88))
-
-
-def write_png(image: NDArray[np.uint8], path: str | Path) -> None:
-    """Write an image `H x W x 3` uint8 RGB to a PNG file, whole or not at all."""
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(encode_png(image))
