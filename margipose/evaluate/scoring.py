@@ -138,7 +138,7 @@ def score(
         for metric in protocol.metrics:
             values[metric.name][rows] = _mean(joint_values(metric, blocks[metric.alignment]), 0)
     weights = _weights(protocol, errors["none"])
-    found = {kind: block.reshape(*lead, -1) for kind, block in errors.items()}
+    found = {kind: block.reshape(*lead, len(protocol.joints)) for kind, block in errors.items()}
     shaped = {name: value.reshape(lead) for name, value in values.items()}
     return Scores(protocol, found.pop("none"), found, shaped, weights.reshape(lead))
 

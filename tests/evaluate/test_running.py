@@ -1,0 +1,162 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, default_collate
+
+from margipose import evaluate as E
+from margipose.data import PoseDataset, load_records
+from margipose.evaluate.running import joints_in_camera
+from margipose.metrics import mpjpe
+from margipose.model import PoseOutput
+from margipose.skeleton import CANONICAL, VNECT_14, knee_neck_height, root_relative
+from margipose.spec import InputSpec
+
+SPEC = InputSpec(64, 64)
+
+
+class Oracle(nn.Module):
+    """Answers with the targets of samples, in order, plus noise."""
+
+    def __init__(self, samples, noise=0.0):
+        super().__init__()
+        self.targets = torch.stack([s.target_norm for s in samples])
+        self.targets = self.targets + noise * torch.randn_like(self.targets)
+        self.seen = 0
+        self.sizes = []
+
+    def forward(self, images):
+        first, self.seen = self.seen, self.seen + len(images)
+        self.sizes.append(len(images))
+        return PoseOutput(self.targets[first : self.seen], ())
+
+
+def oracle(dataset, noise=0.0):
+    return Oracle([dataset[i] for i in range(len(dataset))], noise)
+
+
+@pytest.fixture(scope="module")
+def dataset(people):
+    return PoseDataset(load_records("mpi3d", people, "test"), SPEC)
+
+
+@pytest.fixture
+def flat(dataset):
+    """The same people as a set that is labelled in pixels."""
+    records = dataset.records
+    height = records.intrinsics_size[:][:, 1]
+    return PoseDataset(
+        dataclasses.replace(records, name="mpii/val", has_depth=False, head_length_px=height / 20), SPEC
+    )
+
+
+@pytest.mark.parametrize("name", ["mpi3d", "h36m"])
+def test_perfect_predictions_score_perfectly(dataset, name):
+    result = E.evaluate(oracle(dataset), dataset, E.get_protocol(name), batch_size=16)
+    row = result.overall()
+    assert row.count == len(dataset)
+    assert row.values["mpjpe"] < 0.05  # targets are float32
+    assert row.values["p_mpjpe"] < 0.05
+    assert row.values["pck"] == row.values["p_pck"] == 1
+    assert row.values["auc"] == pytest.approx(30 / 31)
+    assert (result.joints - dataset.records.joints_cam_mm[:]).abs().max() < 1
+
+
+def test_scores_are_those_of_the_metrics(dataset):
+    torch.manual_seed(0)
+    result = E.evaluate(oracle(dataset, 0.05), dataset, E.get_protocol("mpi3d"), batch_size=16)
+    scored = CANONICAL.indices(VNECT_14)
+    expected = root_relative(dataset.records.joints_cam_mm[:], CANONICAL)[:, scored]
+    actual = root_relative(result.joints, CANONICAL)[:, scored]
+    np.testing.assert_allclose(result.values["mpjpe"], mpjpe(actual, expected).numpy())
+    assert set(result.values) < set(E.METRICS)
+    assert (result.values["p_mpjpe"] != result.values["r_mpjpe"]).all()
+    assert 20 < result.overall().values["mpjpe"] < 500
+    assert list(result.per_joint_mm()) == list(VNECT_14)
+    assert np.mean(list(result.per_joint_mm().values())) == pytest.approx(result.overall().values["mpjpe"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("crops", "number"), [("flip", 2), ("ten", 10)])
+def test_several_crops_are_averaged_in_the_camera(dataset, crops, number, workers):
+    """Predictions that are off differently in each crop: their mean is taken where they are in mm."""
+    torch.manual_seed(0)
+    few = PoseDataset(dataset.records.select(range(5)), SPEC)
+    ten = [few.multi_crop(i) for i in range(5)]
+    samples = [s for row in ten for s in (row if crops == "ten" else [row[0], row[5]])]
+    model = Oracle(samples, 0.03)
+    result = E.evaluate(model, few, E.get_protocol("mpi3d"), crops=crops, batch_size=21, workers=workers)
+    assert max(model.sizes) <= 21
+    assert sum(model.sizes) == 5 * number
+    each = joints_in_camera(model.targets, default_collate(samples), SPEC, "height")
+    torch.testing.assert_close(result.joints, each.unflatten(0, (5, number)).mean(1))
+    # Averaging helps against noise.
+    single = E.score(each, few.records.joints_cam_mm[:].repeat_interleave(number, 0), result.protocol)
+    assert result.values["mpjpe"].mean() < 0.95 * single.values["mpjpe"].mean()
+
+
+def test_a_small_batch_still_holds_the_crops_of_an_example(dataset):
+    few = PoseDataset(dataset.records.select(range(2)), SPEC)
+    model = Oracle([s for i in range(2) for s in few.multi_crop(i)])
+    result = E.evaluate(model, few, E.get_protocol("h36m"), crops="ten", batch_size=4)
+    assert model.sizes == [10, 10]
+    assert result.overall().values["mpjpe"] < 0.05
+    with pytest.raises(ValueError, match="unknown crops 'five'; valid: one, flip, ten"):
+        E.evaluate(model, few, E.get_protocol("h36m"), crops="five")
+
+
+def test_depth_comes_from_where_the_protocol_says(dataset):
+    batch = next(iter(DataLoader(dataset, 8)))
+    coords = batch.target_norm + 0.02 * torch.randn_like(batch.target_norm)
+    label, pelvis = batch.joints_cam_mm, CANONICAL.index("pelvis")
+    found = {d: joints_in_camera(coords, batch, SPEC, d) for d in ("ground_truth", "height", "bones", "none")}
+    unit = found["none"]
+    for depth, joints in found.items():
+        torch.testing.assert_close(joints, unit * joints[:, pelvis, None, 2:] / unit[:, pelvis, None, 2:])
+        assert joints.dtype == torch.float64, depth
+    torch.testing.assert_close(knee_neck_height(found["height"], CANONICAL), torch.full((8,), 920.0).double())
+    exact = joints_in_camera(batch.target_norm, batch, SPEC, "bones")
+    torch.testing.assert_close(exact, label, rtol=1e-4, atol=1)
+    perfect = joints_in_camera(batch.target_norm, batch, SPEC, "ground_truth")
+    torch.testing.assert_close(perfect[:, pelvis, 2], label[:, pelvis, 2], rtol=1e-5, atol=0.1)
+    with pytest.raises(ValueError, match="unknown depth source 'guess'"):
+        joints_in_camera(coords, batch, SPEC, "guess")
+
+
+def test_2d_sets_are_scored_in_the_pixels_of_their_labels(flat):
+    """Stored images are smaller than those the labels belong to."""
+    protocol = E.get_protocol("mpii")
+    perfect = E.evaluate(oracle(flat), flat, protocol, batch_size=16)
+    expected, _, reference = E.labels(flat.records, protocol)
+    assert perfect.joints.shape == expected.shape == (len(flat), 17, 2)
+    assert (perfect.joints - expected).abs().max() < 0.01
+    assert perfect.headline().values["pckh"] == 1
+    torch.manual_seed(0)
+    result = E.evaluate(oracle(flat, 0.1), flat, protocol, batch_size=16)
+    scored = CANONICAL.indices(protocol.joints)
+    distance = (result.joints - expected).norm(dim=-1)[:, scored] / reference[:, None]
+    plain = (distance <= 0.5).double().mean()
+    assert result.headline().values["pckh"] == pytest.approx(plain.item())
+    assert 0.1 < plain < 0.95
+
+
+def test_evaluation_leaves_the_model_as_it_was(dataset):
+    model = oracle(dataset).train()
+    E.evaluate(model, dataset, E.get_protocol("mpi3d"), batch_size=16)
+    assert model.training
+
+
+def test_refuses_what_cannot_be_scored_before_the_network_runs(dataset, flat):
+    class Never(nn.Module):
+        def forward(self, images):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="2D labels only: protocol mpi3d scores 3D poses"):
+        E.evaluate(Never(), flat, E.get_protocol("mpi3d"))
+    with pytest.raises(ValueError, match="no head lengths"):
+        E.evaluate(Never(), dataset, E.get_protocol("mpii"))
+    empty = PoseDataset(dataset.records.select([]), SPEC)
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        E.evaluate(Never(), empty, E.get_protocol("mpi3d"))
