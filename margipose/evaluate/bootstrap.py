@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "bootstrap_means", "weighted_mean"]
+__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "bootstrap_means", "mean_of_means", "weighted_mean"]
 
 LEVEL = 0.95
 RESAMPLES = 1000
+
+_MOST_DRAWS = 2**24
 
 
 def weighted_mean(values: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -25,6 +27,18 @@ def weighted_mean(values: NDArray[np.floating], weights: NDArray[np.floating]) -
     sums, total = _sums(values, weights, np.zeros(len(values), np.int64), 1)
     with np.errstate(invalid="ignore"):
         return (sums / total)[0].reshape(values.shape[1:])
+
+
+def mean_of_means(
+    values: NDArray[np.floating], weights: NDArray[np.floating], groups: ArrayLike
+) -> NDArray[np.float64]:
+    """Mean over groups of each one's weighted mean; what weighs nothing is left out."""
+    names, group = np.unique(groups, return_inverse=True)
+    sums, total = _sums(values, weights, group.reshape(-1), len(names))
+    scored = total[:, 0] > 0
+    if not scored.any():
+        return np.full(values.shape[1:], np.nan)
+    return (sums[scored] / total[scored]).mean(0).reshape(values.shape[1:])
 
 
 def _sums(
@@ -64,14 +78,18 @@ def bootstrap_means(
     kinds = int(group.max()) + 1
     sums, total = _sums(values, weights, group * len(names) + sequence.reshape(-1), kinds * len(names))
     sums, total = sums.reshape(kinds, len(names), -1), total.reshape(kinds, len(names), 1)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), resamples
-    )
-    with np.errstate(invalid="ignore"):
-        means = (drawn @ sums) / (drawn @ total)  # kinds x resamples x M
-    known = ~np.isnan(means)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, means, 0).sum(0) / known.sum(0)
+    rng = np.random.default_rng(seed)
+    found = []
+    # A block of draws at a time: there may be as many sequences as poses.
+    block = max(1, _MOST_DRAWS // len(names))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size)
+        with np.errstate(invalid="ignore"):
+            means = (drawn @ sums) / (drawn @ total)  # kinds x size x M
+            known = ~np.isnan(means)
+            found.append(np.where(known, means, 0).sum(0) / known.sum(0))
+    return np.concatenate(found)
 
 
 def bootstrap_interval(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from margipose.data import Records
-from margipose.evaluate.bootstrap import bootstrap_interval, weighted_mean
+from margipose.evaluate.bootstrap import bootstrap_interval, mean_of_means, weighted_mean
 from margipose.evaluate.formats import Interval
 from margipose.evaluate.protocols import Protocol
 from margipose.evaluate.scoring import Scores, labels, score
@@ -55,20 +56,16 @@ class Evaluation:
     records: Records
     joints: Tensor
     scores: Scores
-    _sequence: NDArray[np.int64] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_sequence", sequences_of(self.records, self.protocol))
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
         """N values of each metric."""
         return self.scores.values
 
-    @property
+    @cached_property
     def sequence(self) -> NDArray[np.int64]:
         """N numbers, equal for poses of one sequence."""
-        return self._sequence
+        return sequences_of(self.records, self.protocol)
 
     def headline(self, intervals: bool = False) -> Row:
         """The value that papers quote: a mean as the protocol averages."""
@@ -115,23 +112,20 @@ class Evaluation:
         """
         return self.scores.by_joint("mpjpe")
 
+    @cached_property
     def _stacked(self) -> NDArray[np.float64]:
         return np.stack(list(self.values.values()), 1)
 
     def _row(self, name: str, column: str, chosen: NDArray[np.bool_], intervals: bool) -> Row:
-        values, weights = self._stacked()[chosen], self.scores.weights[chosen]
+        values, weights = self._stacked[chosen], self.scores.weights[chosen]
         found = bootstrap_interval(values, weights, self.sequence[chosen]) if intervals else None
         return self._made(name, column, int((weights > 0).sum()), weighted_mean(values, weights), found)
 
     def _mean(self, name: str, groups: NDArray[np.integer], intervals: bool) -> Row:
-        values, weights = self._stacked(), self.scores.weights
-        scored = np.unique(groups[weights > 0])
-        means = np.stack(
-            [weighted_mean(values[groups == g], weights[groups == g]) for g in scored]
-            or [np.full(values.shape[1], np.nan)]
-        )
+        values, weights = self._stacked, self.scores.weights
+        means = mean_of_means(values, weights, groups)
         found = bootstrap_interval(values, weights, self.sequence, groups) if intervals else None
-        return self._made(name, "mean", int((weights > 0).sum()), means.mean(0), found)
+        return self._made(name, "mean", int((weights > 0).sum()), means, found)
 
     def _made(
         self,

@@ -115,16 +115,19 @@ def score(
     if protocol.dims == 2 and reference is None:
         raise ValueError(f"protocol {protocol.name} needs the length that errors are relative to")
     lead = actual.shape[:-2]
+    for what, given, shape in (("valid", valid, actual.shape[:-1]), ("reference", reference, lead)):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"expected {what} of shape {tuple(shape)}, got {tuple(given.shape)}")
     count = math.prod(lead)
     poses = [x.detach().cpu().double().reshape(count, *x.shape[-2:]).numpy() for x in (actual, expected)]
     scorer = _Scorer(protocol, skeleton)
     used = None
     if valid is not None:
-        used = torch.as_tensor(valid).bool().cpu().expand(*lead, len(skeleton)).reshape(count, -1).numpy()
+        used = valid.detach().cpu().bool().reshape(count, len(skeleton)).numpy()
         used = None if used[:, scorer.needed].all() else used
     lengths = None
-    if protocol.dims == 2:
-        lengths = torch.as_tensor(reference, dtype=torch.float64).cpu().expand(lead).reshape(count).numpy()
+    if protocol.dims == 2 and reference is not None:
+        lengths = reference.detach().cpu().double().reshape(count).numpy()
     _check(*poses, used, scorer)
     kinds: tuple[Alignment, ...] = ("none", *scorer.kinds)
     errors = {kind: np.empty((count, len(protocol.joints))) for kind in kinds}

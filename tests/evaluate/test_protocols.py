@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ def test_the_documentation_has_every_protocol_and_paper():
     papers = {key for p in PROTOCOLS.values() for key, _ in p.papers} | {r.paper for r in PUBLISHED}
     for key in papers:
         assert PAPERS[key].title in text, PAPERS[key].short
+
+
+def test_the_documentation_runs(capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    exec(compile(code, DOCS.name, "exec"), {})
+    assert "shoulders" in capsys.readouterr().out
 
 
 # --- Which records --------------------------------------------------------------------------------

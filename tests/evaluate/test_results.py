@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from margipose.evaluate import get_protocol, labels, score_records
-from margipose.evaluate.bootstrap import bootstrap_interval, bootstrap_means, weighted_mean
+from margipose.evaluate.bootstrap import (
+    bootstrap_interval,
+    bootstrap_means,
+    mean_of_means,
+    weighted_mean,
+)
 from margipose.skeleton import CANONICAL, MPII
 from tests.evaluate.made import h36m_records, mpii_records, noise
 
@@ -160,6 +165,15 @@ def test_means_over_groups_are_resampled_as_they_are_taken():
         assert mean == pytest.approx(np.mean(parts)) if parts else np.isnan(mean)
 
 
+def test_many_sequences_are_drawn_in_blocks(monkeypatch):
+    from margipose.evaluate import bootstrap
+
+    values = np.random.default_rng(0).normal(0, 1, 40)
+    whole = bootstrap_means(values, np.ones(40), np.arange(40), resamples=100)
+    monkeypatch.setattr(bootstrap, "_MOST_DRAWS", 7 * 40)
+    np.testing.assert_allclose(bootstrap_means(values, np.ones(40), np.arange(40), resamples=100), whole)
+
+
 def test_one_sequence_has_no_interval():
     ends = bootstrap_interval(np.arange(6.0), np.ones(6), np.zeros(6, int))
     assert np.isnan(ends).all()
@@ -171,3 +185,5 @@ def test_weighted_means_leave_out_what_weighs_nothing():
     values = np.array([[1.0, 2], [np.nan, np.nan], [5, 8]])
     np.testing.assert_allclose(weighted_mean(values, np.array([1.0, 0, 3])), [4, 6.5])
     assert np.isnan(weighted_mean(values, np.zeros(3))).all()
+    np.testing.assert_allclose(mean_of_means(values, np.array([1.0, 0, 3]), ["a", "b", "c"]), [3, 5])
+    assert np.isnan(mean_of_means(values, np.zeros(3), ["a", "b", "c"])).all()

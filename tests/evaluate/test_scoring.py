@@ -268,6 +268,10 @@ def test_refuses_shapes_that_do_not_suit():
         score(actual, expected, get_protocol("mpii"), reference=torch.ones(5))
     with pytest.raises(ValueError, match="needs the length"):
         score(actual[..., :2], expected[..., :2], get_protocol("mpii"))
+    with pytest.raises(ValueError, match=r"expected valid of shape \(5, 17\), got \(17,\)"):
+        score(actual, expected, MPI3D, valid=torch.ones(17))
+    with pytest.raises(ValueError, match=r"expected reference of shape \(5,\), got \(1,\)"):
+        score(actual[..., :2], expected[..., :2], get_protocol("mpii"), reference=torch.ones(1))
     with pytest.raises(ValueError, match="protocol mpii has no metric 'mpjpe'; it has pckh"):
         get_protocol("mpii").metric("mpjpe")
 
