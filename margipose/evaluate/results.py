@@ -15,7 +15,7 @@ from torch import Tensor
 from margipose.data import Records
 from margipose.evaluate.bootstrap import bootstrap_interval, mean_of_means, weighted_mean
 from margipose.evaluate.formats import Interval
-from margipose.evaluate.protocols import Protocol
+from margipose.evaluate.protocols import Averaging, Protocol
 from margipose.evaluate.scoring import Scores, labels, score
 from margipose.evaluate.selection import groups_of, sequences_of
 
@@ -67,12 +67,17 @@ class Evaluation:
         """N numbers, equal for poses of one sequence."""
         return sequences_of(self.records, self.protocol)
 
+    @property
+    def averaging(self) -> Averaging:
+        """How the quoted value is a mean: as the protocol says, but over frames where no action is known."""
+        known = self.protocol.averaging != "actions" or "action" in self.records.ids
+        return self.protocol.averaging if known else "frames"
+
     def headline(self, intervals: bool = False) -> Row:
         """The value that papers quote: a mean as the protocol averages."""
-        averaging = self.protocol.averaging
-        if averaging == "actions" and "action" in self.records.ids:
+        if self.averaging == "actions":
             return self._mean("mean over action", self.records.ids["action"], intervals)
-        if averaging == "sequences":
+        if self.averaging == "sequences":
             return self._mean("mean over sequences", self.sequence, intervals)
         return self.overall(intervals)
 

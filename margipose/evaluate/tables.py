@@ -11,7 +11,7 @@ from typing import Any
 from margipose.evaluate.bootstrap import RESAMPLES
 from margipose.evaluate.formats import MISSING, Cell, Column, Table, aligned, table_mapping
 from margipose.evaluate.papers import PAPERS
-from margipose.evaluate.protocols import METRICS, Metric, Protocol
+from margipose.evaluate.protocols import METRICS, Averaging, Metric, Protocol
 from margipose.evaluate.published import published
 from margipose.evaluate.results import Evaluation, Row
 from margipose.evaluate.selection import differences
@@ -92,7 +92,7 @@ def published_table(evaluation: Evaluation, name: str = "this evaluation") -> Ta
         for p in found
     ]
     rows.append({"section": "ours", "method": name, **{m.name: ours.values[m.name] for m in shown}})
-    notes = [f"This evaluation's value: {_averaging(protocol)}."]
+    notes = [f"This evaluation's value: {_averaging(evaluation.averaging)}."]
     if found:
         notes.append("Published values are quoted, not computed here.")
         notes += sorted({str(p.source) for p in found})
@@ -134,18 +134,18 @@ def _metric_columns(protocol: Protocol, metrics: Sequence[str] | None) -> list[C
     return [Column(m.name, m.heading, m) for m in chosen]
 
 
-def _averaging(protocol: Protocol) -> str:
+def _averaging(how: Averaging) -> str:
     return {
         "frames": "the mean over all poses",
         "joints": "the share of all labelled joints",
         "actions": "the mean over actions of each one's mean over its poses",
         "sequences": "the mean over sequences of each one's mean over its poses",
-    }[protocol.averaging]
+    }[how]
 
 
 def _notes(evaluation: Evaluation, metrics: Sequence[Metric], intervals: bool) -> list[str]:
     protocol = evaluation.protocol
-    notes = [f"{protocol.about}.", f"Papers quote {_averaging(protocol)}."]
+    notes = [f"{protocol.about}.", f"Papers quote {_averaging(protocol.averaging)}."]
     notes += differences(evaluation.records, protocol)
     if any(m.reflection for m in metrics):
         notes.append(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from margipose.evaluate import get_protocol, labels, score_records
+from margipose.evaluate import get_protocol, labels, published_table, score_records
 from margipose.evaluate.bootstrap import (
     bootstrap_interval,
     bootstrap_means,
@@ -67,6 +67,15 @@ def test_the_quoted_value_is_averaged_as_the_protocol_says(evaluation, averaging
     }
     assert some.headline().values["mpjpe"] == pytest.approx(plain[averaging])
     assert len({round(v, 6) for v in plain.values()}) == 3
+
+
+def test_without_known_actions_the_mean_is_over_poses(evaluation):
+    records = dataclasses.replace(evaluation.records, ids={})
+    found = score_records(evaluation.joints, records, get_protocol("h36m_all"))
+    assert found.averaging == "frames"
+    assert found.headline() == found.overall()
+    assert "This evaluation's value: the mean over all poses." in published_table(found).notes
+    assert [r.group for r in found.rows()] == ["all"]
 
 
 def test_joints_of_2d_sets_count_alike():
