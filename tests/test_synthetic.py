@@ -14,7 +14,9 @@ from margipose.data.mpi3d_calibration import read_calibration
 from margipose.data.mpi3d_preparation import univ_scale_factor
 from margipose.data.mpi3d_sequences import ACTIVITIES, CAMERAS, MaskFlags
 from margipose.skeleton import CANONICAL, MPI3D
-from margipose.synthetic import body, compose, figure, make_synthetic, motion, render, scene
+from margipose.synthetic import compose, figure, make_synthetic, render, scene
+from margipose.synthetic import old_body as body
+from margipose.synthetic import old_motion as motion
 from margipose.synthetic.generate import plan_sequences
 
 FRAMES, SIZE = 50, 96

@@ -1,245 +1,327 @@
-"""A person's size and how joint angles turn into joint positions.
+"""Bodies: random shapes, and their surface and joints in any pose.
 
-World space: y up, the ground is y = 0, millimetres. A person's own axes are x to their left, y up and
-z forward. At rest they stand upright with hanging arms; every segment's axes are then the person's.
+World space: y up, the floor is y = 0, millimetres. A person's own axes are x to their left, y up and z
+forward. The shapes come from `pack/body.npz`, which is principal components of the MakeHuman model; see the
+notes in that folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from margipose.skeleton import MPI3D
+from margipose.synthetic.kinematics import bone_rotations, forward, neutral
+from margipose.synthetic.numerics import compiled
+from margipose.synthetic.poses import DOFS, Pose
 
-__all__ = ["SEGMENTS", "UNIVERSAL_HEIGHT_MM", "Posed", "Shape", "pose_body", "random_shape", "rotation"]
+__all__ = ["JOINTS", "UNIVERSAL_HEIGHT_MM", "Body", "Pack", "Posed", "Rigged", "load_pack", "random_body"]
 
 Array = NDArray[np.floating]
 
 UNIVERSAL_HEIGHT_MM = 920.0
-"""|left knee - left hip| + |pelvis - spine| + |spine - neck| of everybody, before their own scale."""
+"""|left knee - left hip| + |pelvis - spine| + |spine - neck| of MPI-INF-3DHP's universal skeletons."""
 
-SIDES = {"left": 1.0, "right": -1.0}
+PACK = Path(__file__).with_name("pack") / "body.npz"
 
-SEGMENTS = (
-    "pelvis",
-    "abdomen",
-    "chest",
-    "head",
-    *(
-        f"{s}_{p}"
-        for s in SIDES
-        for p in ("clavicle", "upper_arm", "forearm", "hand", "thigh", "shin", "foot")
-    ),
-)
-"""The rigid parts, each with its own axes."""
+_CARRIED = {"crown": "head", "toe.L": "toes.L", "toe.R": "toes.R"}
+"""Named vertices of the pack, and the bones that they are fixed to."""
 
-_ORIGINS = {"abdomen": "pelvis", "chest": "spine", "head": "neck"} | {
-    f"{s}_{part}": f"{s}_{joint}"
-    for s in SIDES
-    for part, joint in {
-        "upper_arm": "shoulder",
-        "forearm": "elbow",
-        "hand": "wrist",
-        "thigh": "hip",
-        "shin": "knee",
-        "foot": "ankle",
-    }.items()
+_MIDDLE_JOINTS: Mapping[str, Mapping[str, float]] = {
+    "pelvis": {"upperleg01.L": 0.5, "upperleg01.R": 0.5},
+    "spine": {"spine02": 1.0},
+    "spine2": {"spine02": 0.7, "spine01": 0.3},
+    "spine3": {"spine02": 0.3, "spine01": 0.7},
+    "spine4": {"spine01": 0.6, "clavicle.L": 0.2, "clavicle.R": 0.2},
+    "neck": {"clavicle.L": 0.5, "clavicle.R": 0.5},
+    "head": {"neck02": 0.6, "neck03": 0.4},
+    "head_top": {"crown": 0.4, "head": 0.6},
 }
-
-# How far flesh and shoes reach below a joint that rests on the ground, mm.
-_PADS_MM = {
-    "pelvis": 105,
-    "neck": 60,
-    "head": 100,
-    "head_top": 30,
-    **{
-        f"{s}_{j}": pad
-        for s in SIDES
-        for j, pad in {
-            "shoulder": 60,
-            "elbow": 42,
-            "wrist": 30,
-            "hand": 25,
-            "hip": 95,
-            "knee": 58,
-            "ankle": 78,
-            "foot": 32,
-            "toe": 24,
-        }.items()
-    },
+_PAIRED_JOINTS: Mapping[str, Mapping[str, float]] = {
+    "clavicle": {"clavicle": 0.6, "shoulder01": 0.4},
+    "shoulder": {"shoulder01": 0.35, "upperarm01": 0.65},
+    "elbow": {"lowerarm01": 1.0},
+    "wrist": {"wrist": 1.0},
+    "hand": {"finger3-1": 1.0},
+    "hip": {"upperleg01": 1.0},
+    "knee": {"lowerleg01": 1.0},
+    "ankle": {"foot": 1.0},
+    "foot": {"toes": 1.0},
+    "toe": {"toe": 1.0},
 }
+JOINTS: Mapping[str, Mapping[str, float]] = dict(_MIDDLE_JOINTS) | {
+    f"{side}_{joint}": {f"{source}.{side[0].upper()}": weight for source, weight in sources.items()}
+    for side in ("left", "right")
+    for joint, sources in _PAIRED_JOINTS.items()
+}
+"""MPI-INF-3DHP's joints as weighted means of the rig's bones' heads and of named vertices.
+
+Markers' estimates of joints are not quite the rig's: shoulders lie on the way to the collar bone, and the top
+of the head of the benchmarks lies inside of the skull.
+"""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A person's proportions.
+class Pack:
+    """The contents of `body.npz`; V vertices, B bones, K components, S people it was made from.
 
     Attributes:
-        scale: size relative to the universal skeleton.
-        lengths_mm: by name, at universal scale.
-        girth: thickness of limbs and trunk relative to the average.
-        shoulders, hips: widths of the trunk's flesh relative to the average.
+        vertex_mean, vertex_basis: V x 3 and K x (V · 3) float32, mm, and mm per standard deviation.
+        head_mean, head_basis: the same for the heads of the bones, B x 3 and K x B x 3 float64.
+        coefficients: S x K, of the people.
+        group: S; "adult", "child" or "extreme".
+        female: S.
+        influence, weight: V x 4; the bones that move a vertex and their shares.
+        bones, parents: names, and indices of parents (before their children; -1 for the root).
+        faces: by part, F x 3 int32, counter-clockwise seen from outside.
+        fields: by name, V float32; see the pack's notes.
+        marks: vertices by name.
     """
 
-    scale: float
-    lengths_mm: Mapping[str, float]
-    girth: float
-    shoulders: float
-    hips: float
+    vertex_mean: Array
+    vertex_basis: Array
+    head_mean: Array
+    head_basis: Array
+    coefficients: Array
+    group: NDArray[np.str_]
+    female: NDArray[np.bool_]
+    influence: NDArray[np.uint8]
+    weight: Array
+    bones: tuple[str, ...]
+    parents: tuple[int, ...]
+    faces: Mapping[str, NDArray[np.int32]]
+    fields: Mapping[str, Array]
+    marks: Mapping[str, int]
+
+    @cached_property
+    def joint_weights(self) -> Array:
+        """Each joint of `MPI3D` as a combination of the bones' heads and, after them, the marks."""
+        sources = [*self.bones, *self.marks]
+        out = np.zeros((len(MPI3D), len(sources)))
+        for joint, weights in JOINTS.items():
+            for source, weight in weights.items():
+                out[MPI3D.index(joint), sources.index(source)] = weight
+        return out
 
 
-_LENGTHS_MM = {
-    "thigh": 430.0,
-    "abdomen": 238.0,
-    "chest": 252.0,
-    "shin": 435.0,
-    "hip_width": 112.0,
-    "hip_drop": 22.0,
-    "shoulder_width": 162.0,
-    "shoulder_drop": 28.0,
-    "upper_arm": 285.0,
-    "forearm": 252.0,
-    "hand": 85.0,
-    "head": 272.0,
-    "foot": 125.0,
-    "toe": 68.0,
-}
+@lru_cache(maxsize=1)
+def load_pack() -> Pack:
+    """The body model, read once per process."""
+    with np.load(PACK, allow_pickle=False) as file:
+        f = {k: file[k] for k in file.files}
 
+    def named(prefix: str) -> dict[str, Array]:
+        return {k.removeprefix(prefix): v for k, v in f.items() if k.startswith(prefix)}
 
-def random_shape(rng: np.random.Generator) -> Shape:
-    """An adult. Their height at universal scale is exactly `UNIVERSAL_HEIGHT_MM`."""
-    lengths = {name: length * rng.normal(1, 0.03) for name, length in _LENGTHS_MM.items()}
-    female = rng.uniform(-1, 1)
-    lengths["shoulder_width"] *= 1 - 0.06 * female
-    unit = UNIVERSAL_HEIGHT_MM / sum(lengths[n] for n in ("thigh", "abdomen", "chest"))
-    return Shape(
-        scale=float(np.clip(rng.normal(1.0 - 0.03 * female, 0.05), 0.86, 1.14)),
-        lengths_mm={n: v * unit for n, v in lengths.items()},
-        girth=float(np.clip(rng.normal(1.0, 0.12), 0.8, 1.35)),
-        shoulders=1 - 0.06 * female,
-        hips=1 + 0.06 * female,
+    basis = f["vertex_basis"].reshape(len(f["vertex_basis"]), -1)
+    return Pack(
+        vertex_mean=f["vertex_mean"],
+        vertex_basis=basis.astype(np.float32) * f["basis_step"],
+        head_mean=f["head_mean"].astype(np.float64),
+        head_basis=f["head_basis"].astype(np.float64),
+        coefficients=f["coefficients"].astype(np.float64),
+        group=f["group"],
+        female=f["female"],
+        influence=f["influence"],
+        weight=f["weight"].astype(np.float32),
+        bones=tuple(f["bones"].tolist()),
+        parents=tuple(f["parents"].tolist()),
+        faces={k: v.astype(np.int32) for k, v in named("faces_").items()},
+        fields={k: v.astype(np.float32) for k, v in named("field_").items()},
+        marks={k: int(f[f"vertex_{k}"]) for k in _CARRIED},
     )
 
 
-def rotation(axis: str, degrees: Array | float) -> Array:
-    """Rotations about a coordinate axis, `... x 3 x 3`."""
-    angle = np.radians(np.asarray(degrees, np.float64))
-    cos, sin = np.cos(angle), np.sin(angle)
-    i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    out = np.zeros((*angle.shape, 3, 3)) + np.eye(3)
-    out[..., i, i], out[..., j, j] = cos, cos
-    out[..., i, j], out[..., j, i] = -sin, sin
-    return out
+@dataclass(frozen=True)
+class Rigged:
+    """The rig of one body in N poses.
 
-
-def _swing(side: str, raise_deg: Array, out_deg: Array, twist_deg: Array) -> Array:
-    """Rotation of a limb that hangs down at rest.
-
-    Args:
-        raise_deg: angle between the limb and straight down.
-        out_deg: which way it is raised: 0 forward, 90 outward, 180 backward, negative across the body.
-        twist_deg: about the limb's own axis, inward.
+    Attributes:
+        rotation: N x B x 3 x 3, of the bones, relative to the rest pose.
+        heads_mm: N x B x 3, world.
+        joints_world_mm: N x 28 x 3, joints of `MPI3D`.
     """
-    turn = rotation("y", out_deg)
-    swing = turn @ rotation("x", -raise_deg) @ np.swapaxes(turn, -1, -2) @ rotation("y", -twist_deg)
-    mirror = np.array([SIDES[side], 1, 1])
-    return mirror[:, None] * swing * mirror
+
+    rotation: Array
+    heads_mm: Array
+    joints_world_mm: Array
 
 
 @dataclass(frozen=True)
 class Posed:
-    """A person in N poses.
+    """A body in a pose.
 
     Attributes:
-        joints_world_mm: N x 28 x 3, joints of `MPI3D`.
-        axes: by segment, N x 3 x 3; the columns are the segment's x, y and z axes.
-        scale: the person's, for what is attached to the segments.
+        vertices_mm: V x 3 float32, world.
+        joints_world_mm: 28 x 3 float64, joints of `MPI3D`.
+        rotation: B x 3 x 3, of the bones, relative to the rest pose.
     """
 
+    vertices_mm: Array
     joints_world_mm: Array
-    axes: Mapping[str, Array]
+    rotation: Array
+
+
+@dataclass(frozen=True)
+class Body:
+    """One person's shape.
+
+    Attributes:
+        rest_mm: V x 3 float32; the rest pose, upright with arms lowered half-way. The pelvis is the origin.
+        heads_mm: B x 3, where bones begin at rest.
+        scale: 920 mm over this person's knee-to-neck height when upright: multiplies their joints to those of
+            a universal skeleton. Spines are not rigid, so a bent person's are up to some percent shorter.
+        height_mm: from the soles to the crown.
+        female: whether the shape was mixed from women's.
+        group: "adult", "child" or "extreme".
+        coefficients: K, of the pack's components.
+        size: factor by which everything was enlarged.
+    """
+
+    rest_mm: Array
+    heads_mm: Array
     scale: float
+    height_mm: float
+    female: bool
+    group: str
+    coefficients: Array
+    size: float
 
-    def joint(self, name: str) -> Array:
-        return self.joints_world_mm[:, MPI3D.index(name)]
+    @property
+    def pack(self) -> Pack:
+        return load_pack()
 
-    def at(self, segment: str, offset_mm: Array) -> Array:
-        """World position of points given in a segment's axes at universal scale; N x 3."""
-        origin = self.joint(_ORIGINS.get(segment, segment))
-        return origin + self.scale * self.axes[segment] @ np.asarray(offset_mm, np.float64)
+    @property
+    def faces(self) -> Mapping[str, NDArray[np.int32]]:
+        """Triangles by part: body, eyes, and proxies for clothes and hair: tights, skirt, hair."""
+        return self.pack.faces
+
+    @property
+    def fields(self) -> Mapping[str, Array]:
+        """Values per vertex by name; see the pack's notes."""
+        return self.pack.fields
+
+    @cached_property
+    def rest(self) -> dict[str, Array]:
+        """Heads of the bones at rest, by name."""
+        return dict(zip(self.pack.bones, self.heads_mm))
+
+    @cached_property
+    def _neutral(self) -> dict[str, Array]:
+        return neutral(self.rest)
+
+    def rigged(self, angles: Array, root_mm: Array | None = None) -> Rigged:
+        """Move the rig: N x DOFS angles and N x 3 positions of the pelvis (the origin by default)."""
+        pack = self.pack
+        rotation = bone_rotations(angles, pack.bones, pack.parents, self._neutral)
+        root = np.zeros((len(angles), 3)) if root_mm is None else root_mm
+        heads = forward(rotation, self.heads_mm, pack.parents, root)
+        marks = []
+        for name, bone in _CARRIED.items():
+            b = pack.bones.index(bone)
+            offset = self.rest_mm[pack.marks[name]].astype(np.float64) - self.heads_mm[b]
+            marks.append(heads[:, b] + rotation[:, b] @ offset)
+        joints = pack.joint_weights @ np.concatenate([heads, np.stack(marks, 1)], 1)
+        return Rigged(rotation, heads, joints)
+
+    def skinned(self, rotation: Array, heads_mm: Array, vertices: Sequence[int] | None = None) -> Array:
+        """The surface over one pose of the rig (B x 3 x 3 and B x 3); V x 3 float32, or of some vertices."""
+        pick = slice(None) if vertices is None else vertices
+        shift = heads_mm - (rotation @ self.heads_mm[:, :, None])[:, :, 0]
+        motion = np.concatenate([rotation, shift[:, :, None]], 2).astype(np.float32)
+        return _skin(self.rest_mm[pick], self.pack.influence[pick], self.pack.weight[pick], motion)
+
+    def pose(self, pose: Pose) -> Posed:
+        """The surface and joints in one pose."""
+        rig = self.rigged(pose.angles[None], pose.root_mm[None])
+        vertices = self.skinned(rig.rotation[0], rig.heads_mm[0])
+        return Posed(vertices, rig.joints_world_mm[0], rig.rotation[0])
 
 
-def _segment_axes(angles: Mapping[str, Array]) -> dict[str, Array]:
-    a = angles
-    half_spine = (
-        rotation("y", 0.5 * a["twist"]) @ rotation("x", 0.5 * a["bend"]) @ rotation("z", 0.5 * a["side"])
-    )
-    axes = {"pelvis": rotation("y", a["yaw"]) @ rotation("x", a["lean"]) @ rotation("z", a["roll"])}
-    axes["abdomen"] = axes["pelvis"] @ half_spine
-    axes["chest"] = axes["abdomen"] @ half_spine
-    head = rotation("y", a["turn"]) @ rotation("x", a["nod"]) @ rotation("z", a["tilt"])
-    axes["head"] = axes["chest"] @ head
-    for side, sign in SIDES.items():
-
-        def of(name: str, side: str = side) -> Array:
-            return a[f"{side}_{name}"]
-
-        # The collar bone takes its part in lifting an arm above the shoulder.
-        lift = 0.2 * np.clip(of("arm_raise") - 50, 0, 120)
-        axes[f"{side}_clavicle"] = axes["chest"] @ rotation("z", sign * lift)
-        upper = axes["chest"] @ _swing(side, of("arm_raise"), of("arm_out"), of("arm_twist"))
-        axes[f"{side}_upper_arm"] = upper
-        axes[f"{side}_forearm"] = upper @ rotation("x", -of("elbow"))
-        axes[f"{side}_hand"] = axes[f"{side}_forearm"] @ rotation("x", -of("wrist"))
-        thigh = axes["pelvis"] @ _swing(side, of("leg_raise"), of("leg_out"), of("leg_twist"))
-        axes[f"{side}_thigh"] = thigh
-        shin = axes[f"{side}_shin"] = thigh @ rotation("x", of("knee"))
-        # Ankles keep the soles level as far as they can; the feet of raised shins hang.
-        level = np.degrees(np.arctan2(shin[:, 1, 2], shin[:, 1, 1]))
-        hang = np.clip((-level - 35) / 35, 0, 1)
-        axes[f"{side}_foot"] = shin @ rotation("x", np.clip(level, -28, 45) * (1 - hang) + 55 * hang)
-    return axes
+@compiled
+def _skin(rest: Array, influence: NDArray[np.uint8], weight: Array, motion: Array) -> Array:
+    """Linear blend skinning: V x 3, V x 4, V x 4 and B x 3 x 4, all float32 but the influences."""
+    out = np.empty_like(rest)
+    for v in range(rest.shape[0]):
+        x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
+        sx, sy, sz = np.float32(0), np.float32(0), np.float32(0)
+        for k in range(4):
+            w = weight[v, k]
+            if w > 0:
+                m = motion[influence[v, k]]
+                sx += w * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3])
+                sy += w * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3])
+                sz += w * (m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3])
+        out[v, 0], out[v, 1], out[v, 2] = sx, sy, sz
+    return out
 
 
-def pose_body(shape: Shape, angles: Mapping[str, Array], *, level: bool = False) -> Posed:
-    """Forward kinematics of N poses, standing on the ground.
+# --- Shapes ---------------------------------------------------------------------------------------
+
+_THIGH_TO_SHIN = {"adult": (0.90, 1.08), "child": (0.80, 1.15), "extreme": (0.84, 1.14)}
+"""What people of a group measure; the blend shapes reach further than people do."""
+
+_ADULT_HEIGHT_MM = {True: (1650.0, 65.0), False: (1780.0, 70.0)}
+"""Mean and deviation of women's and men's heights."""
+
+_LEAST_ADULT_MM, _MOST_ADULT_MM = 1500.0, 1970.0
+_SIZE = (0.88, 1.10)
+"""By how much a shape may be enlarged to be as tall as wanted."""
+
+_OTHERS = {"child": 0.15, "extreme": 0.12}
+"""Shares of other groups where not only adults are wanted."""
+
+
+def make_body(coefficients: Array, size: float, female: bool, group: str) -> Body:
+    """The body with these coefficients of the pack's components (K), enlarged by a factor."""
+    pack = load_pack()
+    flat = pack.vertex_mean.ravel() + coefficients.astype(np.float32) @ pack.vertex_basis
+    rest = np.float32(size) * flat.reshape(-1, 3)
+    heads = size * (pack.head_mean + np.tensordot(coefficients, pack.head_basis, 1))
+    own = rest[: pack.faces["body"].max() + 1, 1]
+    height = float(rest[pack.marks["crown"], 1] - own.min())
+    body = Body(rest, heads, 1.0, height, female, group, coefficients, size)
+    joints = body.rigged(np.zeros((1, len(DOFS)))).joints_world_mm[0]
+    path = ("left_knee", "left_hip"), ("pelvis", "spine"), ("spine", "neck")
+    length = sum(np.linalg.norm(joints[MPI3D.index(a)] - joints[MPI3D.index(b)]) for a, b in path)
+    return replace(body, scale=UNIVERSAL_HEIGHT_MM / float(length))
+
+
+def random_body(rng: np.random.Generator, *, adults_only: bool = True) -> Body:
+    """A person mixed from two of the pack's, of one sex and group.
 
     Args:
-        angles: N values each, degrees (`x`, `z`: mm of the pelvis along the ground), as made by
-            `margipose.synthetic.motion`.
-        level: keep the pelvis at one height, as on a seat, that lets no pose reach below the ground.
+        adults_only: without, some are children or of extreme build.
     """
-    axes, mm = _segment_axes(angles), shape.lengths_mm
-    places: dict[str, Array] = {"pelvis": np.zeros_like(axes["pelvis"][..., 0])}
+    pack, group = load_pack(), "adult"
+    if not adults_only:
+        group = str(rng.choice(["adult", *_OTHERS], p=[1 - sum(_OTHERS.values()), *_OTHERS.values()]))
+    female = bool(rng.random() < 0.5)
+    pool = np.flatnonzero((pack.group == group) & (pack.female == female))
+    while True:
+        # Mostly one of the two, or mixing would make everyone average.
+        share = rng.beta(1.0, 4.0)
+        first, second = pack.coefficients[rng.choice(pool, 2, replace=False)]
+        size = rng.normal(1, 0.02)
+        body = make_body((1 - share) * first + share * second, size, female, group)
+        if group == "adult":
+            wanted = np.clip(rng.normal(*_ADULT_HEIGHT_MM[female]), _LEAST_ADULT_MM, _MOST_ADULT_MM)
+            size *= float(wanted) / body.height_mm
+            if not _SIZE[0] < size < _SIZE[1]:
+                continue
+            body = make_body(body.coefficients, size, female, group)
+        if _is_human(body):
+            return body
 
-    def put(joint: str, parent: str, segment: str, *offset_mm: float) -> None:
-        places[joint] = places[parent] + shape.scale * axes[segment] @ np.array(offset_mm)
 
-    put("spine", "pelvis", "abdomen", 0, mm["abdomen"], 0)
-    for i, joint in enumerate(("spine2", "spine3", "spine4"), 1):
-        put(joint, "spine", "chest", 0, mm["chest"] * i / 4, (0, -8, -14, -8)[i])
-    put("neck", "spine", "chest", 0, mm["chest"], 0)
-    put("head", "neck", "head", 0, 0.4 * mm["head"], 12)
-    put("head_top", "neck", "head", 0, mm["head"], 0)
-    for side, sign in SIDES.items():
-        width = sign * (mm["shoulder_width"] - 30)
-        put(f"{side}_clavicle", "neck", "chest", sign * 30, -8, 12)
-        put(f"{side}_shoulder", f"{side}_clavicle", f"{side}_clavicle", width, 8 - mm["shoulder_drop"], -12)
-        put(f"{side}_elbow", f"{side}_shoulder", f"{side}_upper_arm", 0, -mm["upper_arm"], 0)
-        put(f"{side}_wrist", f"{side}_elbow", f"{side}_forearm", 0, -mm["forearm"], 0)
-        put(f"{side}_hand", f"{side}_wrist", f"{side}_hand", 0, -mm["hand"], 0)
-        put(f"{side}_hip", "pelvis", "pelvis", sign * mm["hip_width"], -mm["hip_drop"], 0)
-        put(f"{side}_knee", f"{side}_hip", f"{side}_thigh", 0, -mm["thigh"], 0)
-        put(f"{side}_ankle", f"{side}_knee", f"{side}_shin", 0, -mm["shin"], 0)
-        put(f"{side}_foot", f"{side}_ankle", f"{side}_foot", 0, -46, mm["foot"])
-        put(f"{side}_toe", f"{side}_foot", f"{side}_foot", 0, -8, mm["toe"])
-    joints = np.stack([places[j] for j in MPI3D.joints], 1)
-    pads = np.array(list(_PADS_MM.values())) * shape.scale
-    height = -(joints[:, MPI3D.indices(_PADS_MM), 1] - pads).min(1)
-    if level:
-        height[:] = height.max()
-    joints += np.stack([angles["x"], height, angles["z"]], -1)[:, None]
-    return Posed(joints, axes, shape.scale)
+def _is_human(body: Body) -> bool:
+    rest = body.rest
+    thigh = np.linalg.norm(rest["lowerleg01.L"] - rest["upperleg01.L"])
+    shin = np.linalg.norm(rest["foot.L"] - rest["lowerleg01.L"])
+    least, most = _THIGH_TO_SHIN[body.group]
+    return bool(least < thigh / shin < most)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.synthetic.body import SEGMENTS, SIDES, Posed, Shape
+from margipose.synthetic.old_body import SEGMENTS, SIDES, Posed, Shape
 
 __all__ = ["LOWER", "OTHER", "UPPER", "Figure", "Look", "random_look"]
 

@@ -32,10 +32,10 @@ from margipose.data.mpi3d_files import (
 from margipose.data.mpi3d_sequences import CAMERAS, MaskFlags
 from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D
-from margipose.synthetic.body import random_shape
+from margipose.synthetic.old_body import random_shape
 from margipose.synthetic.compose import OVERSAMPLE, paint
 from margipose.synthetic.figure import Figure, random_look
-from margipose.synthetic.motion import ACTIONS, Clip, random_clip
+from margipose.synthetic.old_motion import ACTIONS, Clip, random_clip
 from margipose.synthetic.scene import Box, Camera, place_camera, random_material, random_scene, view
 
 __all__ = ["SequencePlan", "make_synthetic", "plan_sequences"]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.synthetic.body import rotation
+from margipose.synthetic.old_body import rotation
 from margipose.synthetic.render import box_depth, rays
 
 __all__ = ["Backdrop", "Box", "Camera", "Material", "Scene", "place_camera", "random_scene", "view"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.synthetic.body import SIDES, Posed, Shape, pose_body
+from margipose.synthetic.old_body import SIDES, Posed, Shape, pose_body
 
 __all__ = ["ACTIONS", "Clip", "random_clip"]
 

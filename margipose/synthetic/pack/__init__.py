@@ -1,0 +1,1 @@
+"""The body model's data, and the script that makes it."""
