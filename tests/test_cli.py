@@ -36,9 +36,7 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
     assert rows[-1]["group"] == "all"
     with safe_open(weights, "pt") as file:
         provenance = json.loads(file.metadata()["margipose"])["provenance"]
-    assert rows[-1]["values"]["mpjpe"] == pytest.approx(
-        provenance["metrics"]["mpi3d/test"]["mpjpe"], rel=1e-4
-    )
+    assert rows[-1]["mpjpe"] == pytest.approx(provenance["metrics"]["mpi3d/test"]["mpjpe"], rel=1e-4)
     image = next(people.glob("test/S1/Seq1/imageSequence/video_0/*.jpg"))
     infer = [
         "infer",
@@ -137,7 +135,7 @@ def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, mo
         (["trian"], "trian"),
         (["infer"], "image"),
         (["infer", "a.jpg", "--model", "m", "--box", "1,2,3"], "four numbers"),
-        (["eval"], "--model"),
+        (["eval"], "--dataset, --root"),
         (["prepare"], "SET"),
         (["prepare", "coco", "x", "y"], "invalid choice: 'coco'"),
         (["prepare", "h36m", "x"], "DEST"),

@@ -22,6 +22,9 @@ __all__ = ["extreme_picture"]
 _MARGIN = 0.15
 """Around the joints, of the larger of their extents."""
 
+_TITLE = 28
+"""Height of a panel's title, px."""
+
 _NOTHING, _INK = (216, 216, 216), (24, 24, 24)
 
 
@@ -97,7 +100,7 @@ def _panels(
     panels = []
     for pose, title in zip(poses, titles):
         panel = draw_skeleton(ground, pose @ moved[:, :2].T + moved[:, 2], skeleton, shown)
-        for colour, width in (((255, 255, 255), 3), (_INK, 1)):
-            cv2.putText(panel, title, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+        panel[:_TITLE] = panel[:_TITLE] // 4 + 190  # what the title stands on
+        cv2.putText(panel, title, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)
         panels.append(panel)
     return np.concatenate(panels, 1)
