@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,9 +13,17 @@ import torch
 
 from margipose.data import load_records
 from margipose.evaluate import get_protocol, score_records
-from margipose.evaluate.prediction_files import SUFFIXES, read_predictions, write_predictions
+from margipose.evaluate.joint_names import ORDERS
+from margipose.evaluate.matching import match
+from margipose.evaluate.prediction_files import (
+    _KEYS,
+    FORMAT,
+    SUFFIXES,
+    read_predictions,
+    write_predictions,
+)
 from margipose.evaluate.predictions import Predictions, predictions_of, score_predictions
-from margipose.skeleton import CANONICAL, MPII
+from margipose.skeleton import CANONICAL, MPII, SKELETONS
 from tests.evaluate.made import h36m_records, noise
 
 RECORDS = h36m_records()
@@ -77,6 +87,42 @@ def test_predictions_for_real_frames_go_through_every_format(frames, name, suffi
     result = score_predictions(read_predictions(path), records, protocol)
     for metric, values in expected.values.items():
         np.testing.assert_array_equal(result.values[metric], values)
+
+
+# --- The page that describes them -------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text()
+
+
+def block(language):
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def test_the_pages_json_is_read(tmp_path):
+    (tmp_path / "p.json").write_text(block("json"))
+    found = read_predictions(tmp_path / "p.json")
+    assert found.joints.shape == (2, 3, 3)
+    walking = dataclasses.replace(RECORDS.select([0, 1]), id_names={"action": {2: "Walking"}})
+    assert match(found.ids, walking).poses.tolist() == [0, 1]
+    joints = found.canonical()
+    assert joints[0, CANONICAL.index("left_hip")].tolist() == [128.5, 4, 30]
+    assert joints[1, CANONICAL.index("right_hip")].tolist() == [-127, -9, -36.5]
+
+
+def test_the_pages_python_scores_arrays(people, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    records = load_records("mpi3d", people, "test")
+    joints = records.joints_cam_mm[:].numpy()[:, CANONICAL.indices(ORDERS["h36m_17"])] / 1000
+    values = {c: records.ids[c] for c in ("subject", "sequence", "frame")}
+    exec(block("py"), {"joints": joints, "root": people, **values})
+    assert re.search(r"\| all \| \d+ \| 100\.0 ", capsys.readouterr().out)
+    assert (tmp_path / "theirs.json").is_file()
+
+
+def test_the_page_names_every_key_and_order():
+    for word in (*_KEYS, *ORDERS, *SKELETONS, FORMAT, *SUFFIXES):
+        assert f"`{word}`" in PAGE, word
 
 
 # --- Files of others --------------------------------------------------------------------------------
