@@ -49,7 +49,8 @@ class TrainConfig:
         compile: compile the network; the first steps then take minutes.
         sigma, pixelwise_loss: see `losses`.
         eval_every: evaluate each time after so many epochs; 0 for after the last one only.
-        best_metric: by which `best.safetensors` is chosen, where the run evaluates as it goes.
+        best_metric: by which `best.safetensors` is chosen, where the run evaluates as it goes; empty for
+            the one that the protocol's papers quote.
         patience: stop after so many evaluations without a better one; 0 for never.
         checkpoint_minutes: the run can go on from a point at most so long ago, or from the last epoch.
         keep_checkpoints: how many networks of past epochs to keep.
@@ -92,7 +93,7 @@ class TrainConfig:
     sigma: float = 1.0
     pixelwise_loss: Literal["jsd", "none"] = "jsd"
     eval_every: int = 0
-    best_metric: str = "mpjpe"
+    best_metric: str = ""
     patience: int = 0
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
@@ -124,8 +125,10 @@ class TrainConfig:
             )
         if self.patience and not (self.eval_every and self.eval_set):
             raise ValueError("TrainConfig.patience: needs eval_set and eval_every, to have what to wait for")
-        if self.best_metric not in METRICS:
-            raise ValueError(f"TrainConfig.best_metric: {self.best_metric!r} is none of {', '.join(METRICS)}")
+        if self.best_metric and self.best_metric not in METRICS:
+            raise ValueError(
+                f"TrainConfig.best_metric: {self.best_metric!r}{closest(self.best_metric, METRICS)}"
+            )
         if self.examples_per_epoch < self.batch_size:
             raise ValueError(
                 f"TrainConfig.examples_per_epoch: {self.examples_per_epoch} do not fill "

@@ -264,7 +264,14 @@ def test_evaluation_as_it_goes(tiny, tmp_path, monkeypatch):
         return row._replace(values={**row.values, "mpjpe": next(values)})
 
     monkeypatch.setattr(Evaluation, "overall", given)
-    settings = {**tiny, "epochs": 5, "eval_every": 1, "patience": 2, "keep_checkpoints": 2}
+    settings = {
+        **tiny,
+        "epochs": 5,
+        "eval_every": 1,
+        "patience": 2,
+        "keep_checkpoints": 2,
+        "best_metric": "mpjpe",
+    }
     logged = []
     fit(combine([], settings), lambda *entry: logged.append(entry))
     scores = [(value, step) for name, value, step in logged if name == "eval_mpjpe"]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from margipose.data import DATASETS
 from margipose.metrics import AUC_THRESHOLDS_MM
 from margipose.skeleton import CANONICAL, LSP, VNECT_14
 from margipose.spec import closest
@@ -243,6 +242,22 @@ _MPI3D = Protocol(
     ),
 )
 
+_LSP = Protocol(
+    "lsp",
+    "Leeds Sports Pose: PCK@0.2 of 14 joints, relative to left shoulder - right hip",
+    dataset="lsp",
+    joints=LSP.joints,
+    depth="none",
+    metrics=METRICS_TORSO,
+    root=None,
+    aligned_by=(),
+    unit="torso",
+    averaging="joints",
+    joint_groups=_GROUPS_LSP,
+    sequence=("photo",),
+    papers=(("wei2016", '"PCK@0.2"'), ("insafutdinov2016", '"PCK"')),
+)
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         p.name: p
@@ -334,20 +349,24 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     ("sun2019", '"PCKh@0.5"'),
                 ),
             ),
+            _LSP,
+            replace(
+                _LSP,
+                name="lspet",
+                about="Leeds Sports Pose Extended: as lsp; our own validation part, noisy labels",
+                dataset="lspet",
+                split="val",
+                papers=(),
+            ),
             Protocol(
-                "lsp",
-                "Leeds Sports Pose: PCK@0.2 of 14 joints, relative to left shoulder - right hip",
-                dataset="lsp",
-                joints=LSP.joints,
-                depth="none",
-                metrics=METRICS_TORSO,
-                root=None,
-                aligned_by=(),
-                unit="torso",
-                averaging="joints",
-                joint_groups=_GROUPS_LSP,
-                sequence=("photo",),
-                papers=(("wei2016", '"PCK@0.2"'), ("insafutdinov2016", '"PCK"')),
+                "custom",
+                "your own data in space: 17 joints, those that are labelled, ground-truth root depth",
+                dataset="custom",
+                joints=CANONICAL.joints,
+                depth="ground_truth",
+                groups=("action", "subject"),
+                joint_groups=_GROUPS_3D,
+                sequence=("subject", "sequence", "action"),
             ),
         )
     }
@@ -363,6 +382,4 @@ def get_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    if name in DATASETS:
-        raise ValueError(f"data set {name!r} has no protocol of its own; name one of {', '.join(PROTOCOLS)}")
     raise ValueError(f"unknown protocol {name!r}{closest(name, PROTOCOLS)}")

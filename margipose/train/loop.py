@@ -140,6 +140,8 @@ class _Run:
         self.protocol: Protocol | None = None
         if config.eval_set:
             self.protocol = get_protocol(config.eval_set.split("/")[0])
+            first = self.protocol.metrics[0].name
+            self.best_metric = self.protocol.metric(config.best_metric or first)
             self.evaluated = PoseDataset(
                 _load(config, config.eval_set, self.protocol.universal), config.input
             )
@@ -295,9 +297,11 @@ class _Run:
         self.record({f"eval_{k}": v for k, v in values.items()})
         if not config.eval_every:
             return
-        value = values[config.best_metric]
-        larger_is_better = "pck" in config.best_metric or "auc" in config.best_metric
-        if done.best is None or (value > done.best if larger_is_better else value < done.best):
+        value = values[self.best_metric.name]
+        better = done.best is None or (
+            value > done.best if self.best_metric.larger_is_better else value < done.best
+        )
+        if better:
             done.best, done.since_best = value, 0
             self._write(self.dir.path / "best.safetensors", {config.eval_set: values})
         else:
