@@ -7,6 +7,7 @@ some of the commands; what a command needs is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import warnings
@@ -31,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = warn  # one line, as errors are
             return args.run(args) or 0
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError) as error:
         text = " ".join(str(error).split())
         print(f"margipose {args.command}: error: {text}", file=sys.stderr)
