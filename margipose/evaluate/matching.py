@@ -68,7 +68,7 @@ def identify(records: Records) -> dict[str, NDArray]:
                 ids[column] = np.array([names[int(v)] for v in different], dtype=str)[where]
             else:
                 ids[column] = values
-    if ids and _first_repeated(_codes([np.unique(v, return_inverse=True)[1] for v in ids.values()])) is None:
+    if ids and _first_repeated(_codes(list(ids.values()))) is None:
         return ids
     parts = [path.parts for path in records.images]
     for depth in range(1, max(map(len, parts)) + 1):
@@ -159,8 +159,13 @@ def _columns_of(records: Records) -> list[str]:
 
 
 def _codes(columns: list[NDArray]) -> NDArray[np.int64]:
-    """One number per row, equal for rows that are equal in all columns."""
-    return np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    """One number from 0 per row, equal for rows that are equal in all columns."""
+    codes = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        # Column by column: numbers are sorted in half the time that rows are.
+        values, numbers = np.unique(column, return_inverse=True)
+        codes = np.unique(codes * len(values) + numbers.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return codes
 
 
 def _paired(ours: list[NDArray[np.int64]], theirs: list[NDArray[np.int64]]) -> NDArray[np.int64]:

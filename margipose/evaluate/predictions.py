@@ -30,6 +30,9 @@ Unit = Literal["mm", "m", "px"]
 Space = Literal["camera", "root_relative", "image"]
 Scale = Literal["metric", "universal"]
 
+_STATED = {2: (("px",), ("image",)), 3: (("mm", "m"), ("camera", "root_relative"))}
+"""Units and spaces of joints with 2 and with 3 coordinates."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -95,10 +98,7 @@ class Predictions:
             ) from None
 
     def _check_stated(self, joints: NDArray[np.float64]) -> None:
-        units, spaces = (("mm", "m"), ("camera", "root_relative")) if joints.shape[2] == 3 else (
-            ("px",),
-            ("image",),
-        )  # fmt: skip
+        units, spaces = _STATED[joints.shape[2]]
         if self.unit is None:
             extents = np.ptp(joints, axis=1).max(-1)
             extent = float(np.median(extents[np.isfinite(extents)])) if np.isfinite(extents).any() else np.nan

@@ -11,7 +11,8 @@ import pytest
 import scipy.io
 import torch
 
-from margipose.data import load_records
+from margipose.data import Records, load_records
+from margipose.data.flat import at_one_depth
 from margipose.evaluate import get_protocol, score_records
 from margipose.evaluate.joint_names import ORDERS
 from margipose.evaluate.matching import match
@@ -23,7 +24,7 @@ from margipose.evaluate.prediction_files import (
     write_predictions,
 )
 from margipose.evaluate.predictions import Predictions, predictions_of, score_predictions
-from margipose.skeleton import CANONICAL, MPII, SKELETONS
+from margipose.skeleton import CANONICAL, MPII, SKELETONS, VNECT_14
 from tests.evaluate.made import h36m_records, noise
 
 RECORDS = h36m_records()
@@ -87,6 +88,36 @@ def test_predictions_for_real_frames_go_through_every_format(frames, name, suffi
     result = score_predictions(read_predictions(path), records, protocol)
     for metric, values in expected.values.items():
         np.testing.assert_array_equal(result.values[metric], values)
+
+
+@suffixes
+def test_2d_predictions_for_real_frames_go_through_every_format(frames, suffix, tmp_path):
+    people = json.loads((frames / "mpii" / "annotations.json").read_text())
+    names = people[0]["joint_names"]  # with MPII's own "thorax" and "upper_neck"
+    labels = [[(np.nan, np.nan) if xy is None else xy for xy in p["joints2d_px"]] for p in people]
+    joints_px = torch.tensor(labels, dtype=torch.float64)
+    valid = joints_px.isfinite().all(-1)
+    images = sorted((frames / "mpii" / "images").iterdir())
+    intrinsics = torch.tensor([[1500.0, 1500.0, 640.0, 360.0]] * len(people), dtype=torch.float64)
+    records = Records(
+        name="mpii/val",
+        skeleton=MPII,
+        images=images,
+        joints_cam_mm=at_one_depth(joints_px, intrinsics),
+        valid=valid,
+        intrinsics=intrinsics,
+        has_depth=False,
+        head_length_px=torch.full((len(people),), 100.0, dtype=torch.float64),
+    )
+    off = joints_px + torch.tensor([30.0, 30.0])
+    off[0, names.index("left_wrist"), 0] += 90
+    made = Predictions(off.numpy(), names, "px", "image", {"image": [p.name for p in images]})
+    write_predictions(made, tmp_path / f"p{suffix}")
+    same(read_predictions(tmp_path / f"p{suffix}"), made)
+    result = score_predictions(read_predictions(tmp_path / f"p{suffix}"), records, get_protocol("mpii"))
+    scored = int(valid[:, MPII.indices(VNECT_14)].sum())
+    assert result.overall().values["pckh"] == pytest.approx((scored - 1) / scored)
+    assert result.scores.by_joint("pckh")["left_wrist"] == 0.5
 
 
 # --- The page that describes them -------------------------------------------------------------------
