@@ -239,8 +239,10 @@ def test_a_folder_is_claimed_for_its_settings(tmp_path):
     jobs.claim(dest, settings, "things")
     jobs.claim(dest, settings, "things")
     before = (dest / "things.json").read_bytes()
-    with pytest.raises(ValueError, match=r"things\.json: expected .*'stride': 6.*, got .*'stride': 5"):
+    with pytest.raises(ValueError, match=r"things\.json: expected {'stride': 6}, got {'stride': 5}; use"):
         jobs.claim(dest, {**settings, "stride": 6}, "things")
+    with pytest.raises(ValueError, match=r"expected {'speed': 1}, got {'stride': 5, 'cameras': \[1, 2\]}"):
+        jobs.claim(dest, {"speed": 1}, "things")
     with pytest.raises(ValueError, match=r"expected an empty folder or one with others\.json"):
         jobs.claim(dest, settings, "others")
     assert [p.name for p in dest.iterdir()] == ["things.json"]
@@ -251,6 +253,32 @@ def test_a_folder_is_claimed_for_its_settings(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="expected a folder, got a file"):
         jobs.claim(tmp_path / "file", settings, "things")
+
+
+def test_a_run_that_was_killed_while_it_claimed_a_folder_can_be_repeated(tmp_path):
+    (tmp_path / ".things.0123abcd.json").write_text('{"stri')
+    jobs.claim(tmp_path, {"stride": 5}, "things", check_only=True)
+    jobs.claim(tmp_path, {"stride": 5}, "things")
+    jobs.run(Plan([Job("a", write, (str(tmp_path / "a.txt"), "a"))]), tmp_path)
+    assert not list(tmp_path.glob(".*"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".hidden").touch()
+    with pytest.raises(ValueError, match="it holds something else"):
+        jobs.claim(other, {}, "things")
+
+
+def test_a_folder_that_cannot_be_claimed_is_named(tmp_path, monkeypatch):
+    def refused(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    with pytest.raises(OSError, match=rf"^{tmp_path}/d/things\.json: cannot be written \(No space left"):
+        jobs.claim(tmp_path / "d", {}, "things")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(OSError, match=r"things\.json: cannot be written \(No space left"):
+        jobs.claim(tmp_path / "e", {}, "things")
 
 
 def test_the_outlook_tells_the_space(tmp_path):

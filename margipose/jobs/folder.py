@@ -29,6 +29,7 @@ def claim(dest: str | Path, settings: Mapping[str, Any], kind: str, *, check_onl
 
     Raises:
         ValueError: naming the file or folder, if it holds other settings or something else.
+        OSError: naming the file, if it cannot be written.
     """
     dest = Path(dest)
     marker, settings = dest / f"{kind}.json", json.loads(json.dumps(settings))
@@ -40,17 +41,34 @@ def claim(dest: str | Path, settings: Mapping[str, Any], kind: str, *, check_onl
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{marker}: expected JSON ({one_line(error)}); use another folder") from error
         if found != settings:
+            expected, got = _differing(settings, found)
             raise ValueError(
-                f"{marker}: expected {settings}, got {found}; use the same options or another folder"
+                f"{marker}: expected {expected}, got {got}; use the same options or another folder"
             )
         return
-    if dest.is_dir() and any(dest.iterdir()):
+    # A run that was killed before its note had its name left a temporary file at most.
+    if dest.is_dir() and not all(_is_leftover(path.name) for path in dest.iterdir()):
         raise ValueError(
             f"{dest}: expected an empty folder or one with {marker.name}; it holds something else"
         )
     if not check_only:
-        with replacing(marker) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        try:
+            with replacing(marker) as temporary:
+                temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"{marker}: cannot be written ({error.strerror or one_line(error)})") from error
+
+
+def _differing(settings: Mapping[str, Any], found: Any) -> tuple[str, str]:
+    """Both settings, as text; of those that both have, only the ones that differ."""
+    if not isinstance(found, dict) or found.keys() != settings.keys():
+        return str(settings), str(found)
+    keys = [key for key in settings if settings[key] != found[key]]
+    return str({k: settings[k] for k in keys}), str({k: found[k] for k in keys})
+
+
+def _is_leftover(name: str) -> bool:
+    return name[0] == "." and _LEFTOVER.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
@@ -64,7 +82,7 @@ def alone_in(dest: Path) -> Iterator[None]:
     with _locked(dest):
         for folder, _, files in os.walk(dest):
             for name in files:
-                if name[0] == "." and _LEFTOVER.fullmatch(name):
+                if _is_leftover(name):
                     Path(folder, name).unlink(missing_ok=True)
         yield
 
