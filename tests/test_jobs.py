@@ -231,6 +231,34 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path):
     assert (dest / "prepare_report.json").exists()
 
 
+def test_ctrl_c_does_not_interrupt_workers_while_they_start(tmp_path):
+    """It reaches all processes of a terminal; what they say about it would bury the one line of the run."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, time\n"
+        "from margipose import jobs; from tests.test_jobs import slow\n"
+        "if __name__ == '__main__':\n"
+        f"    plan = jobs.Plan([jobs.Job(f'{{i}}', slow, (f'{tmp_path}/{{i}}',), 100) for i in range(2)])\n"
+        f"    jobs.run(plan, '{tmp_path}', 2)\n"
+        "else:\n"
+        f"    pathlib.Path('{tmp_path}', 'starting').touch()\n"
+        "    time.sleep(0.5)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: (tmp_path / "starting").exists() or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert err.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert err.count("Traceback") == 1 and "spawn_main" not in err
+
+
 def test_a_folder_is_claimed_for_its_settings(tmp_path):
     dest = tmp_path / "new" / "d"
     settings = {"stride": 5, "cameras": (1, 2)}

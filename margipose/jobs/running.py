@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -77,6 +77,22 @@ def _start_worker(counter: Any, stop: Any) -> None:
 
     # A killed parent cannot end its workers, and they would write on beside its successor's.
     threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C wait, and let processes that start meanwhile never see it.
+
+    They ignore it in the end, but would first be interrupted while they import what they need.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attempt_in_worker(job: Job) -> _Outcome:
@@ -207,12 +223,14 @@ def _in_processes(tally: _Tally, workers: int, bar: tqdm) -> None:
             while True:
                 # None ahead: what finishes a part comes soon after what it needs, not after all else.
                 for job in tally.ready(workers - len(running)):
-                    running[pool.submit(_attempt_in_worker, job)] = job
+                    with _without_ctrl_c():  # a process may start for it
+                        running[pool.submit(_attempt_in_worker, job)] = job
                 if not running:
                     return
                 finished, _ = wait(running, timeout=0.25, return_when=FIRST_COMPLETED)
                 bar.set_description(f"{of - len(running) - len(tally.waiting) + len(finished)}/{of}", False)
-                bar.update(counter.value - bar.n)
+                # Without its lock, which a worker that was killed may hold for ever.
+                bar.update(counter.get_obj().value - bar.n)
                 for future in finished:
                     tally.add(running.pop(future), future.result())
         except BrokenProcessPool as error:
