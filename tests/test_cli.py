@@ -84,6 +84,15 @@ def test_preparing_nothing_is_refused(name, tmp_path, capsys):
     assert not (tmp_path / "d").exists()
 
 
+def test_ctrl_c_while_the_options_are_looked_up_takes_one_line(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main(["prepare", "h36m", "--help"]) == 130
+    assert one_line(capsys) == "margipose: interrupted\n"
+
+
 @pytest.mark.parametrize(("name", "library"), [("h36m", "cdflib"), ("h36m", "av"), ("mpi3d", "av")])
 def test_preparing_names_the_extra_that_is_missing(name, library, tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
@@ -140,6 +149,7 @@ def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, mo
         (["prepare", "coco", "x", "y"], "invalid choice: 'coco'"),
         (["prepare", "h36m", "x"], "DEST"),
         (["prepare", "h36m", "x", "y", "--stride", "few"], "--stride: invalid int value: 'few'"),
+        (["prepare", "h36m", "x", "y", "--strid3", "5"], "--strid3 5 (see margipose prepare h36m --help)"),
     ],
 )
 def test_wrong_usage_ends_in_one_line_and_code_2(argv, message, capsys):

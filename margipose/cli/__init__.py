@@ -22,13 +22,17 @@ __all__ = ["build_parser", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(_join_numbers(sys.argv[1:] if argv is None else argv))
+    args = argparse.Namespace(command="")
+
+    def tell(text: str) -> None:
+        print(f"{f'margipose {args.command}'.rstrip()}: {' '.join(text.split())}", file=sys.stderr)
 
     def warn(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"margipose {args.command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        tell(f"warning: {message}")
 
     try:
+        # Some parsers import what knows their options, which takes long enough to be interrupted.
+        args = build_parser().parse_args(_join_numbers(sys.argv[1:] if argv is None else argv))
         with warnings.catch_warnings():
             warnings.showwarning = warn  # one line, as errors are
             return args.run(args) or 0
@@ -36,12 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError) as error:
-        text = " ".join(str(error).split())
-        print(f"margipose {args.command}: error: {text}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         goes_on = "; the same command goes on" if args.command in ("demo", "prepare", "train") else ""
-        print(f"margipose {args.command}: interrupted{goes_on}", file=sys.stderr)
+        tell(f"interrupted{goes_on}")
         return 130
 
 

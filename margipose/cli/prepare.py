@@ -71,7 +71,10 @@ class _SetParser(Parser):
         if self._preparer:
             self._fill(self._preparer)
             self._preparer = ""
-        return super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # which the parser of all commands would refer to its own help
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _fill(self, name: str) -> None:
         module = get_preparer(name)
