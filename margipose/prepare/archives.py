@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import io
 import os
 import shutil
 import tarfile
@@ -45,6 +46,8 @@ class ArchiveError(ValueError):
         super().__init__(message)
         self.container = container
 
+
+_Blaming = Callable[[], contextlib.AbstractContextManager[None]]
 
 _IN_MEMORY = 64 << 20
 _BLOCK = 1 << 20
@@ -143,14 +146,13 @@ def open_member(member: Member) -> Iterator[BinaryIO]:
     Of a .tgz, all that lies before it is unpacked, and dropped, each time: use `stream` for several.
 
     Raises:
-        ValueError: naming the archive or file, if it cannot be read.
+        ValueError: naming the archive or file, if it cannot be read; also whenever the file is read from.
     """
     with contextlib.ExitStack() as stack:
         if member.container.is_dir():
-            try:
-                file = stack.enter_context((member.container / member.name).open("rb"))
-            except OSError as error:
-                raise ValueError(f"{member}: cannot be read ({error.strerror or error})") from error
+            with _reading_file(member):
+                file = stack.enter_context((member.container / member.name).open("rb", buffering=0))
+            file = _buffered(file, functools.partial(_reading_file, member))
         elif is_streamed(member.container):
             passings = stack.enter_context(contextlib.closing(stream(member.container)))
             passing = next((p for p in passings if p.member.name == member.name), None)
@@ -177,7 +179,37 @@ def _open_at_random(member: Member) -> Iterator[BinaryIO]:
         stack.callback(file.close)
         if compressed:  # going back would unpack it from its beginning again
             file = stack.enter_context(_spilled(file, member))
+        else:
+            file = _buffered(file, functools.partial(_reading, member.container))
         yield file
+
+
+def _buffered(file: Any, blaming: _Blaming) -> BinaryIO:
+    return io.BufferedReader(_Blamed(file, blaming), 1 << 16)  # type: ignore[return-value]
+
+
+class _Blamed(io.RawIOBase):
+    """A seekable file whose faults, whenever they come to light, are told as those of its source."""
+
+    def __init__(self, file: Any, blaming: _Blaming) -> None:
+        self._file, self._blaming = file, blaming
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._blaming():
+            return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._blaming():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class Passing:
@@ -241,11 +273,18 @@ def stream(container: Path, wanted: Callable[[str], bool] | None = None) -> Iter
 
 @contextlib.contextmanager
 def as_path(file: BinaryIO, suffix: str = "") -> Iterator[Path]:
-    """A copy of a binary file under a path of its own, for libraries that open nothing else."""
+    """A copy of a binary file under a path of its own, for libraries that open nothing else.
+
+    Raises:
+        OSError: naming the folder of temporary files, if there is no room in it.
+    """
     with tempfile.TemporaryDirectory(prefix="margipose-") as folder:
         path = Path(folder, f"copy{suffix}")
-        with path.open("wb") as copy:
-            shutil.copyfileobj(file, copy, _BLOCK)
+        try:
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy, _BLOCK)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
         yield path
 
 
@@ -290,3 +329,11 @@ def _reading(container: Path) -> Iterator[None]:
     except Exception as error:  # damaged archives come to light in every way that there is
         message = f"{container}: the archive is damaged or incomplete ({one_line(error)})"
         raise ArchiveError(message, container) from error
+
+
+@contextlib.contextmanager
+def _reading_file(member: Member) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{member}: cannot be read ({error.strerror or error})") from error

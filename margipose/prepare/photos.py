@@ -74,10 +74,7 @@ def stream_job(container: Path, wanted: Mapping[str, str], images: Path, out_byt
 def _copy(copies: Sequence[tuple[Member, str]], *, tick: Tick) -> dict[str, int]:
     for member, target in copies:
         with archives.open_member(member) as file:
-            try:
-                data = file.read()
-            except OSError as error:  # it is the source's
-                raise ValueError(f"{member}: cannot be read ({error.strerror or error})") from error
+            data = file.read()
         _write(member, data, Path(target))
         tick(1)
     return {"photos": len(copies)}

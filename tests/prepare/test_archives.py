@@ -1,6 +1,10 @@
+import errno
 import io
+import os
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +145,43 @@ def test_changed_bytes_are_noticed(tmp_path):
             for member in archives.members(path):
                 with archives.open_member(member) as file:
                     file.read()
+
+
+def test_damage_to_what_is_not_compressed_is_noticed(tmp_path):
+    """It comes to light while the member is read, by whomever."""
+    path = make(tmp_path, "stored.zip", {"big": b"1" * 300_000})
+    path.write_bytes(path.read_bytes().replace(b"1111", b"1121", 1))
+    (member,) = archives.members(path)
+    message = rf"^{path}: the archive is damaged or incomplete \(Bad CRC"
+    with archives.open_member(member) as file, pytest.raises(ValueError, match=message):
+        file.read()
+    with (
+        archives.open_member(member) as file,
+        pytest.raises(ValueError, match=message),
+        archives.as_path(file),
+    ):
+        pass
+
+
+def test_files_that_cannot_be_read_to_their_end_are_named(tmp_path):
+    """Such as those of a disk that fails, or the memory of a process."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs a file that opens but cannot be read")
+    (tmp_path / "a.cdf").symlink_to("/proc/self/mem")
+    message = rf"^{tmp_path}/a\.cdf: cannot be read \(Input/output error\)"
+    with archives.open_member(Member(tmp_path, "a.cdf", 1)) as file, pytest.raises(ValueError, match=message):
+        file.read()
+
+
+def test_a_full_folder_of_temporary_files_is_named(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    message = rf"No space left on device: '{tmp_path}'"
+    with pytest.raises(OSError, match=message), archives.as_path(io.BytesIO(b"")):
+        pass
 
 
 def test_an_archive_that_is_replaced_is_read_anew(tmp_path):
