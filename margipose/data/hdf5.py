@@ -1,8 +1,12 @@
-"""Reading HDF5 files whose contents cannot be relied upon: every error names the file and the key."""
+"""Reading HDF5 files whose contents cannot be relied upon, and writing others whole.
+
+Every error of a reader names the file and the key.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_numbers", "dataset", "names", "one_line", "open_hdf5", "read_numbers", "reading"]
+from margipose.files import replacing
+
+__all__ = [
+    "check_numbers",
+    "dataset",
+    "names",
+    "one_line",
+    "open_hdf5",
+    "read_numbers",
+    "reading",
+    "writing_hdf5",
+]
 
 
 def one_line(error: BaseException) -> str:
@@ -42,6 +57,22 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path}: expected an HDF5 file ({one_line(error)})") from error
     with file:
         yield file
+
+
+@contextlib.contextmanager
+def writing_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file to write to, which replaces `path` when the block ends, whole or not at all.
+
+    It is put together in memory: of a full disk HDF5 itself says many things, but not in one line.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        yield file
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _key(file: h5py.File, key: str) -> str:

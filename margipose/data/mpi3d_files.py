@@ -33,6 +33,7 @@ from margipose.data.hdf5 import (
     open_hdf5,
     read_numbers,
     reading,
+    writing_hdf5,
 )
 from margipose.data.matlab import describe, has_cells, is_numeric, read_variable
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags
@@ -222,7 +223,7 @@ def read_joints(path: Path, camera: int, frames: Sequence[int] | NDArray[np.inte
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
     """Write a `metadata.h5`; `read_metadata` gives the same back."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing_hdf5(path) as file:
         file["joints3d"] = np.asarray(metadata.joints_cam_mm, np.float64)
         file["scale"] = np.array([metadata.scale], np.float64)
         group = file.create_group("interesting_frames")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from margipose.data.h36m import ACTIONS
 from margipose.data.h36m_sequences import BASE_NAMES
-from margipose.files import replacing
+from margipose.data.hdf5 import writing_hdf5
 from margipose.jobs import Note, PartsFailed, Tick
 from margipose.prepare import archives, video
 from margipose.prepare.archives import ArchiveError, Member
@@ -279,9 +277,7 @@ class _Work:
         rows = self.rows[str(part)]
         for kind, key in _DATASETS.items():
             columns[key] = np.concatenate([v.poses[kind][np.searchsorted(rows, v.frames)] for v in views])
-        # HDF5 has no good word for a full disk: it writes to memory.
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
+        with writing_hdf5(self.dest / str(part) / ANNOTATIONS) as file:
             for key, values in columns.items():
                 file[key] = values
             for view in views:
@@ -289,8 +285,6 @@ class _Work:
                     found = view.intrinsics[kind]
                     file[f"{key}/{view.camera}"] = (found.fx, found.cx, found.fy, found.cy)
                     file[f"{key}/{view.camera}"].attrs["rms_px"] = found.rms_px
-        with replacing(self.dest / str(part) / ANNOTATIONS) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
         for name, n in (("sequences", 1), ("cameras", len(views)), ("images", sum(counts))):
             self.counts[name] += n
         for view in views:

@@ -16,12 +16,10 @@ import hashlib
 from collections.abc import Sequence, Set
 from pathlib import Path, PurePosixPath
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.data.hdf5 import open_hdf5, read_numbers
-from margipose.files import replacing
+from margipose.data.hdf5 import open_hdf5, read_numbers, writing_hdf5
 from margipose.jobs import Job, Note, Plan, Tick
 from margipose.prepare import Option, archives
 from margipose.prepare.archives import Member
@@ -148,11 +146,11 @@ def write_labels(
     if unknown := pairs.difference(known):
         counts["validation people that are not in the annotations"] = len(unknown)
     names = [name for name, kept in zip(release.images, rows) if kept]
-    with replacing(Path(dest, _VALID)) as temporary, h5py.File(temporary, "w") as file:
+    with writing_hdf5(Path(dest, _VALID)) as file:
         file.attrs["split"] = split
         for key in ("index", "person"):
             file[key] = columns[key][validates]
-    with replacing(Path(dest, _LABELS)) as temporary, h5py.File(temporary, "w") as file:
+    with writing_hdf5(Path(dest, _LABELS)) as file:
         for key, values in columns.items():
             file[key] = values
         file["imgname"] = _codes(names)

@@ -195,6 +195,23 @@ def test_sequences_are_found_in_order_of_their_numbers(tmp_path):
 # --- Facts and computations -------------------------------------------------------------------------
 
 
+def test_metadata_that_find_no_room_say_so_in_a_few_words(tmp_path):
+    """HDF5's own errors are paragraphs. A limit to the size of files stands for a full disk."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "metadata.h5"
+    F.write_metadata(path, F.Metadata(np.zeros((1, 3, 28, 3)), 1, {0: np.array([0])}))
+    before, (soft, hard) = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            F.write_metadata(path, F.Metadata(np.zeros((1, 300, 28, 3)), 1, {0: np.array([0])}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.strerror == "File too large"
+    assert [p.name for p in tmp_path.iterdir()] == ["metadata.h5"]
+    assert path.read_bytes() == before
+
+
 def test_published_facts(shared):
     rows = json.loads((shared / "spec/mpi_inf_3dhp_sequences.json").read_text())["rows"]
     ours = {
