@@ -89,6 +89,32 @@ def test_jobs_are_done_and_reported(tmp_path, workers):
     assert written["missing"] == [{"name": "part 8", "reason": "no video"}]
 
 
+def killing(path, *, tick):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_reports_tell_of_earlier_runs_even_of_those_that_were_killed(tmp_path):
+    """Of a data set, the last run alone says little."""
+    code = (
+        "from margipose import jobs; from margipose.jobs import Job, Plan\n"
+        "from tests.test_jobs import killing, write\n"
+        f"todo = [Job('a', write, ({str(tmp_path / 'a')!r}, 'a')), Job('b', killing, ('',))]\n"
+        f"jobs.run(Plan(todo), {str(tmp_path)!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    again = [Job(name, write, (str(tmp_path / name), name)) for name in "bc"]
+    report = jobs.run(Plan(again, ["a"]), tmp_path)
+    assert (report.done, report.earlier) == ({"b": {"files": 1}, "c": {"files": 1}}, {"a": {"files": 1}})
+    assert report.lines()[:2] == ["done: 2 parts (2 files)", "done by earlier runs: 1 part (1 files)"]
+    report = jobs.run(Plan(again[1:], ["a", "b"]), tmp_path)
+    assert (list(report.done), list(report.earlier)) == (["c"], ["a", "b"])
+    assert list(jobs.run(Plan([], ["a", "b", "c"]), tmp_path).earlier) == ["a", "b", "c"]
+    path = tmp_path / "prepare_report.json"
+    for text in ("", "[", "[]", "7", '{"done": 3}', '{"done": {"a": {"files": "x"}}}', "[" * 100_000):
+        path.write_text(text)
+        assert jobs.run(Plan([], ["a"]), tmp_path).earlier == {}
+
+
 def test_a_bad_source_fails_alone(tmp_path, workers):
     good = Job("good", write, (str(tmp_path / "a.txt"), "a"))
     report = jobs.run(Plan([Job("bad", damaged), Job("mixed", partly), good]), tmp_path, workers)

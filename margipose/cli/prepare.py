@@ -125,7 +125,7 @@ def _prepare(args: argparse.Namespace) -> int:
     jobs.claim(args.dest, settings, name)
     report = jobs.run(plan, args.dest, args.workers, progress=True, kind=name)
     # What is skipped or missing has been told.
-    print("\n".join(line for line in jobs.Report(report.done, failed=report.failed).lines()))
+    print("\n".join(jobs.Report(report.done, failed=report.failed, earlier=report.earlier).lines()))
     print(f"report: {args.dest / f'{name}_report.json'}")
     if report.failed:
         lines = "1 failure, named" if len(report.failed) == 1 else f"{len(report.failed)} failures, named"

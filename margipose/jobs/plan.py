@@ -72,21 +72,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a plan; `done` has the counts that each job returned."""
+    """What became of a plan.
+
+    Attributes:
+        done: the counts that each job returned.
+        kept, skipped, missing: as the plan has them.
+        failed: what failed, and why.
+        earlier: `done` of the runs before in the same folder, but for what was done again.
+    """
 
     done: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     kept: Sequence[str] = ()
     skipped: Sequence[Note] = ()
     missing: Sequence[Note] = ()
     failed: Sequence[Note] = ()
+    earlier: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Readable text: totals, then what was skipped, is missing or failed, one per line."""
-        totals: Counter[str] = Counter()
-        for counts in self.done.values():
-            totals.update(counts)
-        text = ", ".join(f"{n:,} {what}" for what, n in totals.items())
-        lines = [f"done: {_parts(len(self.done))}" + (f" ({text})" if text else "")]
+        lines = [f"done: {_counted(self.done)}"]
+        if self.earlier:
+            lines.append(f"done by earlier runs: {_counted(self.earlier)}")
         if self.kept:
             lines.append(f"kept from earlier: {_parts(len(self.kept))}")
         for title in ("skipped", "missing", "failed"):
@@ -96,11 +102,20 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
         notes = {t: [n._asdict() for n in getattr(self, t)] for t in ("skipped", "missing", "failed")}
-        return {"done": {k: dict(v) for k, v in self.done.items()}, "kept": list(self.kept), **notes}
+        done, earlier = ({k: dict(v) for k, v in runs.items()} for runs in (self.done, self.earlier))
+        return {"done": done, "earlier": earlier, "kept": list(self.kept), **notes}
 
 
 def _parts(n: int) -> str:
     return f"{n:,} part" if n == 1 else f"{n:,} parts"
+
+
+def _counted(done: Mapping[str, Mapping[str, int]]) -> str:
+    totals: Counter[str] = Counter()
+    for counts in done.values():
+        totals.update(counts)
+    text = ", ".join(f"{n:,} {what}" for what, n in totals.items())
+    return _parts(len(done)) + (f" ({text})" if text else "")
 
 
 def _listed(title: str, notes: Sequence[Note]) -> list[str]:

@@ -113,7 +113,7 @@ def _attempt_in_worker(job: Job) -> _Outcome:
 def run(
     plan: Plan, dest: str | Path, workers: int = 1, progress: bool = False, kind: str = "prepare"
 ) -> Report:
-    """Do a plan's jobs, and leave the report in `dest` as `<kind>_report.json`.
+    """Do a plan's jobs, and leave the report in `dest` as `<kind>_report.json`, up to date after each job.
 
     Args:
         dest: the folder that the jobs write to. Temporary files of a run that was killed are removed.
@@ -129,22 +129,16 @@ def run(
     _check_names(plan.jobs)
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
+    tally, total = _Tally(plan, dest, dest / f"{kind}_report.json"), sum(j.work for j in plan.jobs)
     if not plan.jobs:
-        return _closing(_Tally(plan, dest), kind)
-    tally, total = _Tally(plan, dest), sum(j.work for j in plan.jobs)
+        return tally.write_report()
     # Without the rate: units of work mean nothing to a reader.
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with alone_in(dest), tqdm(total=total, bar_format=form, disable=not progress, leave=False) as bar:
         work_off = _in_this_process if min(workers, len(plan.jobs)) == 1 else _in_processes
-        stopped = True
-        try:
-            work_off(tally, workers, bar)
-            stopped = False
-        finally:
-            if stopped:  # say what was done, if that can still be written
-                with contextlib.suppress(OSError):
-                    _closing(tally, kind)
-        return _closing(tally, kind)
+        tally.keep_report()
+        work_off(tally, workers, bar)
+        return tally.write_report()
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
@@ -161,8 +155,9 @@ def _check_names(jobs: Sequence[Job]) -> None:
 class _Tally:
     """What has become of a plan's jobs so far."""
 
-    def __init__(self, plan: Plan, dest: Path) -> None:
-        self.plan, self.dest = plan, dest
+    def __init__(self, plan: Plan, dest: Path, path: Path) -> None:
+        self.plan, self.dest, self.path = plan, dest, path
+        self.earlier = _done_before(path)
         self.done: dict[str, Mapping[str, int]] = {}
         self.failed: list[Note] = []
         self.waiting = {job.name: job for job in plan.jobs}
@@ -193,12 +188,38 @@ class _Tally:
         if outcome.failed:
             self._lost.add(job.name)
             self.failed += outcome.failed
+        self.keep_report()
 
     def report(self) -> Report:
         # In the plan's order, whichever came first.
         done = {j.name: self.done[j.name] for j in self.plan.jobs if j.name in self.done}
         failed = sorted(self.failed)
-        return Report(done, self.plan.kept, self.plan.skipped, self.plan.missing, failed)
+        earlier = {name: counts for name, counts in self.earlier.items() if name not in done}
+        return Report(done, self.plan.kept, self.plan.skipped, self.plan.missing, failed, earlier)
+
+    def keep_report(self) -> None:
+        """Write the report as far as it goes, if that can be done: the run may be killed at any moment."""
+        with contextlib.suppress(OSError):
+            self.write_report()
+
+    def write_report(self) -> Report:
+        report = self.report()
+        try:
+            with replacing(self.path) as temporary:
+                temporary.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"{self.path}: {error.strerror or one_line(error)}; {_GOES_ON}") from error
+        return report
+
+
+def _done_before(path: Path) -> dict[str, dict[str, int]]:
+    """What earlier runs did, by their report; nothing, if there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        runs = [found.get("earlier", {}), found["done"]]
+        return {str(k): {str(w): int(n) for w, n in v.items()} for run in runs for k, v in run.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _in_this_process(tally: _Tally, workers: int, bar: tqdm) -> None:
@@ -242,13 +263,3 @@ def _in_processes(tally: _Tally, workers: int, bar: tqdm) -> None:
             # After the last job nobody listens; after an error or Ctrl-C, the others end at their next tick.
             stop.set()
             pool.shutdown(cancel_futures=True)
-
-
-def _closing(tally: _Tally, kind: str) -> Report:
-    report, path = tally.report(), tally.dest / f"{kind}_report.json"
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OSError(f"{path}: {error.strerror or one_line(error)}; {_GOES_ON}") from error
-    return report

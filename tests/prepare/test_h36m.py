@@ -591,6 +591,7 @@ def test_the_command_line(tree, prepared, tmp_path, capsys):
     assert "done: 0 parts" in capsys.readouterr().out
     report = json.loads((dest / "h36m_report.json").read_text())
     assert report["kept"] == ["S1/Directions-1", "S11/Phoning-2"]
+    assert report["earlier"]["S11/Phoning-2"] == {"sequences": 1, "cameras": 4, "images": 12}
 
 
 def test_the_command_line_fails_with_what_failed(damaged, tmp_path, capsys):
