@@ -87,8 +87,10 @@ def plan(
             if found := _ARCHIVE.fullmatch(container.name):
                 packed[int(found[2]), found[1]] = container
             continue
+        # A subject's own folder, or an archive of what is in it, is as good a source.
+        folder = (container if container.is_dir() else container.parent).absolute()
         for member in archives.members(container):
-            if raw := Raw.of(member.name):
+            if raw := Raw.of((folder / member.name).as_posix()):
                 files.setdefault(raw, member)
     jobs, kept, skipped, missing = [], [], [], []
     for subject in chosen:

@@ -336,6 +336,12 @@ def test_plans_tell_what_is_missing_and_change_nothing(tree, tmp_path):
     assert every.jobs[0].out_bytes > 4 * plan.jobs[0].out_bytes
 
 
+def test_a_subjects_own_folder_is_a_source(tree, monkeypatch):
+    assert [job.name for job in h36m.plan(tree / "S11", tree / "none").jobs] == ["S11/Phoning-2"]
+    monkeypatch.chdir(tree / "S11")
+    assert [job.name for job in h36m.plan(".", tree / "none").jobs] == ["S11/Phoning-2"]
+
+
 def test_archives_that_are_missing_are_named(archives, tmp_path, two_sequences):
     src = tmp_path / "src"
     shutil.copytree(archives, src)
