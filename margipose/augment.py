@@ -227,6 +227,7 @@ def warp_image(
     pixel_centres: Literal["integer", "half"] = "integer",
     stored_scale: float | tuple[float, float] = 1.0,
     finest: int = 2,
+    bgr: bool = False,
 ) -> np.ndarray:
     """The cropped image, uint8; black where the crop leaves the image.
 
@@ -244,6 +245,7 @@ def warp_image(
         stored_scale: size of `image` relative to the image that crop and intrinsics belong to (of both
             sides, or each); their borders coincide. 1/2 for one that was decoded at half of its size.
         finest: samples per output pixel and axis, at least.
+        bgr: the image is BGR; what is returned is RGB all the same.
 
     Returns:
         `h x w x 3`, or `h x w` of a mask.
@@ -274,7 +276,9 @@ def warp_image(
     )
     if grid > 1:
         sampled = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB) if image.ndim == 3 else sampled
+    if image.ndim == 2:
+        return sampled
+    return cv2.cvtColor(sampled, cv2.COLOR_BGRA2RGB if bgr else cv2.COLOR_RGBA2RGB)
 
 
 def _seen_part(image: np.ndarray, backward: np.ndarray, width: int, height: int) -> np.ndarray:

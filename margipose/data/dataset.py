@@ -227,7 +227,8 @@ class PoseDataset(Dataset[Sample]):
         most = float(crop_reduction(crop)) * (1 + 1e-6)
         reduction = max(r for r in person.encoded.reductions if r == 1 or r <= most)
         image = person.decoded(reduction)
-        return warp_image(image, crop, person.intrinsics, self.spec.pixel_centres, 1 / reduction)
+        centres, scale = self.spec.pixel_centres, 1 / reduction
+        return warp_image(image, crop, person.intrinsics, centres, scale, bgr=True)
 
 
 class _Masks(Mapping[str, np.ndarray]):
@@ -277,6 +278,7 @@ class _Person:
         self._decoded: dict[int, np.ndarray] = {}
 
     def decoded(self, reduction: int) -> np.ndarray:
+        """The image as BGR: its crop is turned to RGB, which is less."""
         if reduction not in self._decoded:
-            self._decoded[reduction] = self.encoded.decode(reduction)
+            self._decoded[reduction] = self.encoded.decode(reduction, bgr=True)
         return self._decoded[reduction]

@@ -36,13 +36,14 @@ class EncodedImage:
     size: tuple[int, int]
     reductions: tuple[int, ...]
 
-    def decode(self, reduction: int = 1) -> NDArray[np.uint8]:
+    def decode(self, reduction: int = 1, *, bgr: bool = False) -> NDArray[np.uint8]:
         """The image as `H x W x 3` uint8 RGB, turned as its EXIF orientation says.
 
         Args:
             reduction: one of `reductions`. Each pixel is then the mean of a square of that many pixels
                 (beyond the right and lower border, it repeats the border), for less than the time that
                 decoding all of them takes.
+            bgr: leave the channels in the order in which OpenCV decodes them.
 
         Raises:
             ValueError: naming the file, if OpenCV cannot decode it.
@@ -50,7 +51,7 @@ class EncodedImage:
         if reduction not in self.reductions:
             raise ValueError(f"{self.path}: cannot be reduced by {reduction}; valid: {self.reductions}")
         image = _decode(self.path, self.data, _REDUCED.get(reduction, cv2.IMREAD_COLOR))
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image if bgr else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_encoded(path: str | Path) -> EncodedImage:
