@@ -81,8 +81,11 @@ def is_streamed(container: Path) -> bool:
     return container.name.lower().endswith((".tgz", ".tar.gz")) and not container.is_dir()
 
 
-def containers(source: str | Path) -> list[Path]:
+def containers(source: str | Path, without: str | Path | None = None) -> list[Path]:
     """What a source consists of: an archive alone, or a folder and all archives in and below it, sorted.
+
+    Args:
+        without: a folder that is left out with all that is in it, should it lie there: the destination.
 
     Raises:
         ValueError: naming the source, if it is neither.
@@ -94,14 +97,14 @@ def containers(source: str | Path) -> list[Path]:
         kinds = ", ".join(SUFFIXES)
         found = f"a file that is none of {kinds}" if source.exists() else "nothing there"
         raise ValueError(f"{source}: expected a folder or an archive ({kinds}), got {found}")
-    return [source, *sorted(p for p in _files(source) if _is_archive(p))]
+    return [source, *sorted(p for p in _files(source, without) if _is_archive(p))]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, without: str | Path | None) -> Iterator[Path]:
     def failed(error: OSError) -> None:
         raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    seen = set()
+    seen = set() if without is None else {os.path.realpath(without)}
     for where, folders, names in os.walk(folder, onerror=failed, followlinks=True):
         # A link may lead back to a folder that it lies in.
         real = os.path.realpath(where)
@@ -114,15 +117,19 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(where, name)
 
 
-def members(container: Path) -> list[Member]:
+def members(container: Path, without: str | Path | None = None) -> list[Member]:
     """Every file in a container; in a folder, all files below it. A .tgz is read to its end for that.
+
+    Args:
+        without: as of `containers`.
 
     Raises:
         ArchiveError: naming the container, if it cannot be read or is damaged.
     """
     container = Path(container)
     if container.is_dir():
-        return [Member(container, p.relative_to(container).as_posix(), _size(p)) for p in _files(container)]
+        files = _files(container, without)
+        return [Member(container, p.relative_to(container).as_posix(), _size(p)) for p in files]
     if is_streamed(container):
         return [passing.member for passing in stream(container)]
     archive = _archive(container)

@@ -82,14 +82,14 @@ def plan(
     samplings = _samplings(every_frame, stride, move_mm)
     files: dict[Raw, Member] = {}
     packed: dict[tuple[int, str], Path] = {}
-    for container in archives.containers(src):
+    for container in archives.containers(src, dest):
         if archives.is_streamed(container):
             if found := _ARCHIVE.fullmatch(container.name):
                 packed[int(found[2]), found[1]] = container
             continue
         # A subject's own folder, or an archive of what is in it, is as good a source.
         folder = (container if container.is_dir() else container.parent).absolute()
-        for member in archives.members(container):
+        for member in archives.members(container, dest):
             if raw := Raw.of((folder / member.name).as_posix()):
                 files.setdefault(raw, member)
     jobs, kept, skipped, missing = [], [], [], []

@@ -42,7 +42,7 @@ def plan(src: str | Path, dest: str | Path) -> Plan:
             in it, or `dest` holds another.
     """
     dest = Path(dest)
-    members = [m for c in archives.containers(src) for m in archives.members(c)]
+    members = [m for c in archives.containers(src, dest) for m in archives.members(c, dest)]
     found = [m for m in members if PurePosixPath(m.name).name == _LABELS]
     if len(found) != 1:
         got = " and ".join(str(m) for m in found[:3]) or "none"

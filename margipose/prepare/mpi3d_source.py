@@ -68,11 +68,8 @@ def find_source(src: Path, dest: Path) -> Source:
     Raises:
         ValueError: if `src` is neither a folder nor an archive.
     """
-    src, dest = Path(src).absolute(), Path(dest).absolute()
     source = Source()
-    for container in containers(src):
-        if container.is_relative_to(dest):
-            continue
+    for container in containers(Path(src).absolute(), dest):
         if is_streamed(container):
             source.unread.append(
                 Note(str(container), "unpack it: only .zip and .tar files are read where they are")
@@ -80,15 +77,13 @@ def find_source(src: Path, dest: Path) -> Source:
             continue
         folder = container if container.is_dir() else container.parent
         try:
-            found = members(container)
+            found = members(container, dest)
         except ValueError as error:
             text = str(error).removeprefix(f"{container}: ")
             source.unread.append(Note(str(container), text))
             continue
         for member in found:
-            path = folder / member.name
-            if not path.is_relative_to(dest):
-                _sort_in(source, member, path.as_posix())
+            _sort_in(source, member, (folder / member.name).as_posix())
     return source
 
 

@@ -63,9 +63,9 @@ def plan(
             or `dest` was prepared with another validation split.
     """
     dest = Path(dest)
-    containers = archives.containers(src)
+    containers = archives.containers(src, dest)
     streamed = [c for c in containers if archives.is_streamed(c)]
-    members = [m for c in containers if c not in streamed for m in archives.members(c)]
+    members = [m for c in containers if c not in streamed for m in archives.members(c, dest)]
     packed = [c for c in streamed if c.name.startswith("mpii_human_pose")]
     annotations = next((m for m in members if PurePosixPath(m.name).name == _ANNOTATIONS), None)
     if annotations is None:

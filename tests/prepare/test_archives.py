@@ -97,6 +97,21 @@ def test_a_folder_holds_its_files_and_archives(tmp_path):
     assert [archives.is_streamed(c) for c in (tmp_path, tgz, inner)] == [False, True, False]
 
 
+def test_a_folder_in_a_source_can_be_left_out(tmp_path, monkeypatch):
+    dest = tmp_path / "src" / "dest"
+    for folder in (tmp_path / "src", dest, tmp_path / "src" / "dest2"):
+        make(folder, "", {"a": b"1"})
+        make(folder, "a.zip", {"a": b"1"})
+    monkeypatch.chdir(tmp_path)
+    for without in (dest, "src/dest", "src/dest2/../dest"):
+        found = archives.containers("src", without)
+        assert [str(c) for c in found] == ["src", "src/a.zip", "src/dest2/a.zip"]
+        names = [m.name for m in archives.members(found[0], without)]
+        assert sorted(names) == ["a", "a.zip", "dest2/a", "dest2/a.zip"]
+    assert len(archives.containers("src")) == 4
+    assert len(archives.members(Path("src"))) == 6
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path):
     make(tmp_path, "")
     (tmp_path / "S1" / "back").symlink_to(tmp_path)

@@ -125,6 +125,13 @@ def test_photos_of_high_resolution_lie_beside_their_labels(tmp_path):
     assert load_records("lspet", tmp_path / "out", "train").images[0].name == "im00001.png"
 
 
+def test_the_destination_may_lie_in_the_source(tmp_path, capsys):
+    src = unpacked(tmp_path / "src", extended(30))
+    for _ in range(2):
+        assert prepare(src, src / "prepared") == 0
+    assert "kept from earlier: 2 parts" in capsys.readouterr().out
+
+
 def test_looking_changes_nothing(tmp_path, capsys):
     src = packed(tmp_path / "a.zip", extended())
     assert main(["prepare", "lsp", str(src), str(tmp_path / "out"), "--dry-run"]) == 0
