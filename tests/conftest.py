@@ -5,10 +5,15 @@ or wherever MARGIPOSE_SHARED points. Tests that need them skip where they are ab
 """
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Shells start background jobs so, and the processes that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("MARGIPOSE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

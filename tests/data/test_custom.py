@@ -397,4 +397,4 @@ def test_trains_and_is_evaluated(tiny, root, tmp_path, capsys):
     assert main([*command, "--json", str(tmp_path / "table.json"), "--workers", "0"]) == 0
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [r["group"] for r in rows] == ["run", "sit", "mean over action", "all"]
-    assert np.isfinite(rows[-1]["values"]["mpjpe"])
+    assert np.isfinite(rows[-1]["mpjpe"])
