@@ -98,7 +98,7 @@ def lifted_leg(body: Body, angles: Array, side: str, crouch: Array) -> Array:
         foot = shin + np.radians(out[:, ankle])
         lean = np.radians(out[:, INDEX["roll"]]) * SIDES[side]
         aside = np.cos(np.radians(out[:, abduct]) - lean)
-        # Relative to the straight leg. A lean lowers the hip; toes that point down reach lower than the ankle.
+        # Relative to the straight leg. A lean lowers the hip; toes pointing down reach lower than the ankle.
         deep = aside * (0.48 * np.cos(thigh) + 0.47 * np.cos(shin) + np.maximum(-0.17 * np.sin(foot), 0.05))
         deep += 0.27 * np.sin(lean)
         low = np.maximum(deep - (crouch - 0.07), 0)

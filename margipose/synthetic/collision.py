@@ -173,7 +173,7 @@ def _pairs(names: Sequence[str]) -> tuple[NDArray[np.int64], Array]:
 
 
 def segment_distance(a0: Array, a1: Array, b0: Array, b1: Array) -> Array:
-    """Least distances of segments, ends `... x 3` to `...` (Ericson, Real-Time Collision Detection, 5.1.9)."""
+    """Least distances of segments, ends `... x 3` to `...` (Ericson, Real-Time Collision Detection)."""
     d1, d2, r = a1 - a0, b1 - b0, a0 - b0
     a, e = (d1 * d1).sum(-1) + 1e-9, (d2 * d2).sum(-1) + 1e-9
     b, c, f = (d1 * d2).sum(-1), (d1 * r).sum(-1), (d2 * r).sum(-1)

@@ -346,6 +346,10 @@ POSTURES: dict[str, tuple[Posture, float]] = {
 """Postures on the floor, and how often each comes."""
 
 
+_ANKLES_RAISED_DEG = 9.0
+"""Slope of shins on the floor: feet that point backward hold the ankles higher than the knees."""
+
+
 def on_floor(name: str) -> Callable[[Take], Motion]:
     """The action of a posture of that name."""
     posture = POSTURES[name][0]
@@ -377,12 +381,11 @@ def on_floor(name: str) -> Callable[[Take], Motion]:
             if posture.level and posture.level[0] == "hands":
                 # Pitch brings the hands to the floor, knees the shins; each moves the other's end a little.
                 for _ in range(3):
-                    angles[:, INDEX["pitch"]] = lie(t.body, angles, path, posture.level).angles[
-                        :, INDEX["pitch"]
-                    ]
-                    angles[:, knees] = angles[:, hips] - angles[:, INDEX["pitch"], None] + 90
-                return lie(t.body, angles, path, carried_by=posture.carried_by)
-            angles[:, INDEX["pitch"]] = (angles[:, hips] - angles[:, knees]).mean(1) + 90
+                    angles = lie(t.body, angles, path, posture.level).angles
+                    upright = angles[:, hips] - angles[:, INDEX["pitch"], None]
+                    angles[:, knees] = upright + 90 + _ANKLES_RAISED_DEG
+            else:
+                angles[:, INDEX["pitch"]] = (angles[:, hips] - angles[:, knees]).mean(1) + 90
         motion = lie(t.body, angles, path, posture.level, carried_by=posture.carried_by)
         return replace(motion, gap_mm=motion.gap_mm - posture.slack_mm)
 

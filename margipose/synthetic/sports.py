@@ -184,7 +184,7 @@ def _kicking(t: Take) -> Motion:
 
 
 def _scale(t: Take) -> Motion:
-    """On one leg with the trunk lowered and the other leg out behind or aside: scales, arabesques, skaters."""
+    """On one leg, the trunk lowered and the other leg out behind or aside: scales, arabesques, skaters."""
     k = int(t.rng.integers(2))
     side = tuple(SIDES)[1 - k]
     deep = t.between(20, 75)
