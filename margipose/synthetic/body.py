@@ -212,14 +212,13 @@ class Body:
         return dict(zip(self.pack.bones, self.heads_mm))
 
     @cached_property
-    def neutral(self) -> dict[str, Array]:
-        """Of the rig; see `margipose.synthetic.kinematics.neutral`."""
+    def _neutral(self) -> dict[str, Array]:
         return neutral(self.rest)
 
     def rigged(self, angles: Array, root_mm: Array | None = None) -> Rigged:
         """Move the rig: N x DOFS angles and N x 3 positions of the pelvis (the origin by default)."""
         pack = self.pack
-        rotation = bone_rotations(angles, pack.bones, pack.parents, self.neutral)
+        rotation = bone_rotations(angles, pack.bones, pack.parents, self._neutral)
         root = np.zeros((len(angles), 3)) if root_mm is None else root_mm
         heads = forward(rotation, self.heads_mm, pack.parents, root)
         marks = []
