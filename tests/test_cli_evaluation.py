@@ -1,13 +1,15 @@
 """`margipose eval`, `compare` and `protocols`."""
 
 import csv
+import importlib.util
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 
-from margipose.cli import main
+from margipose.cli import build_parser, main
 from margipose.data import load_records
 from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, read_predictions, score_records
 from margipose.skeleton import CANONICAL
@@ -118,6 +120,32 @@ def test_compare(data, tmp_path, capsys):
     assert "PCK@150 on mpi3d/test" in out
     assert "MPJPE mm on mpi3d/test" in out
     assert "Poses that differ most" in out
+
+
+class _Closed(io.StringIO):
+    """Standard output whose reader has had enough."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("command", ["eval", "compare", "protocols"])
+def test_files_are_written_even_if_nobody_reads_the_table(command, data, tmp_path, monkeypatch):
+    words = {
+        "eval": ["--predictions", str(data / "old.npz"), *on(data)],
+        "compare": [str(data / "old.npz"), str(data / "new.npz"), *on(data)],
+        "protocols": [],
+    }[command]
+    files = [tmp_path / name for name in ("t.json", "t.csv", "t.latex", "t.markdown")]
+    outputs = [word for path in files for word in (f"--{path.suffix[1:]}", str(path))]
+    if command != "protocols" and importlib.util.find_spec("matplotlib"):
+        outputs += ["--plots", str(tmp_path / "plots")]
+        files.append(tmp_path / "plots" / "pck_curve.png")
+    args = build_parser().parse_args([command, *words, *outputs])
+    monkeypatch.setattr("sys.stdout", _Closed())
+    with pytest.raises(BrokenPipeError):
+        args.run(args)
+    assert all(path.stat().st_size for path in files)
 
 
 def test_protocols(tmp_path, capsys):

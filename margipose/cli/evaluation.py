@@ -20,6 +20,8 @@ __all__ = ["add"]
 _SHOWN = 4
 """Metrics that are printed; files have all of them."""
 
+_FILES = ("json", "csv", "latex", "markdown")
+
 
 def add(command: AddCommand) -> None:
     """Add `eval`, `compare` and `protocols`."""
@@ -168,10 +170,6 @@ def _eval(args: argparse.Namespace) -> None:
     results, joints = results_table(evaluation), joints_table(evaluation)
     literature = published_table(evaluation, name)
     results = replace(results, notes=(*results.notes, *notes))
-    print(name)
-    brief = results_table(evaluation, shown)
-    for table in (replace(brief, notes=(*brief.notes, *notes)), joints_table(evaluation, shown), literature):
-        print(f"\n{_text(table)}")
     about = {"predictions" if args.predictions is not None else "model": name}
     found = document(evaluation, **about)
     found["notes"] += notes
@@ -180,6 +178,12 @@ def _eval(args: argparse.Namespace) -> None:
     )
     if args.plots is not None:
         _plot(evaluation, args.plots)
+    # Last, as whoever reads it may have had enough before its end.
+    print(name)
+    brief = results_table(evaluation, shown)
+    for table in (replace(brief, notes=(*brief.notes, *notes)), joints_table(evaluation, shown), literature):
+        print(f"\n{_text(table)}")
+    _tell_written(args)
 
 
 def _protocol(args: argparse.Namespace) -> Protocol:
@@ -241,7 +245,6 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
     )
     if args.save_predictions is not None:
         write_predictions(predictions_of(evaluation), args.save_predictions)
-        print(f"predictions: {args.save_predictions}")
     return evaluation
 
 
@@ -256,7 +259,6 @@ def _plot(evaluation: Evaluation, folder: Path) -> None:
     label = f"{metric.heading} %" if share else "mean error, mm"
     save_figure(joint_figure(values, label, title), folder / "joints.png")
     _plot_curves({"": evaluation}, title, folder)
-    print(f"plots: {folder}")
 
 
 def _plot_curves(evaluations: Mapping[str, Evaluation], title: str, folder: Path) -> None:
@@ -314,8 +316,6 @@ def _compare(args: argparse.Namespace) -> None:
     tables = [replace(table, notes=(*table.notes, *notes)) for table in tables]
     if args.worst:
         tables.append(extremes_table(comparison, args.worst))
-    for table in tables:
-        print(f"\n{_text(table)}")
     found = comparison_document(comparison, count=args.worst) | {"notes": list(notes)}
     _write(args, found, {"csv": tables[:1], "latex": tables, "markdown": tables})
     if args.plots is not None:
@@ -327,7 +327,8 @@ def _compare(args: argparse.Namespace) -> None:
         for kind, extremes in zip(("worse", "better"), comparison.extremes(args.worst)):
             for number, extreme in enumerate(extremes, 1):
                 write_png(extreme_picture(comparison, extreme), args.plots / f"{kind}_{number:02d}.png")
-        print(f"plots: {args.plots}")
+    print("\n\n".join(map(_text, tables)))
+    _tell_written(args)
 
 
 # --- protocols --------------------------------------------------------------------------------------
@@ -338,15 +339,16 @@ def _protocols(args: argparse.Namespace) -> None:
     from margipose.evaluate.tables import describe_protocol, protocols_table
 
     table = protocols_table(PROTOCOLS)
-    for protocol in PROTOCOLS.values():
-        print(f"{protocol.name}\n    {protocol.about}")
-        for key, calls in protocol.papers:
-            print(f"    {PAPERS[key].short}: {calls}")
     found = {
         "protocols": {name: describe_protocol(protocol) for name, protocol in PROTOCOLS.items()},
         "papers": {key: str(paper) for key, paper in PAPERS.items()},
     }
     _write(args, found, {"csv": [table], "latex": [table], "markdown": [table]})
+    for protocol in PROTOCOLS.values():
+        print(f"{protocol.name}\n    {protocol.about}")
+        for key, calls in protocol.papers:
+            print(f"    {PAPERS[key].short}: {calls}")
+    _tell_written(args)
 
 
 # --- Files ------------------------------------------------------------------------------------------
@@ -360,7 +362,7 @@ def _text(table: Table) -> str:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse, before anything runs, what could not be written after it."""
-    for name in ("json", "csv", "latex", "markdown"):
+    for name in _FILES:
         path = getattr(args, name)
         if path is not None and path.is_dir():
             raise ValueError(f"--{name}: {path} is a folder, expected a file")
@@ -373,7 +375,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _write(args: argparse.Namespace, document: Mapping[str, Any], tables: Mapping[str, list[Table]]) -> None:
-    """Write the files that were asked for, and say so."""
+    """Write the files that were asked for."""
     from margipose.evaluate import render
     from margipose.files import replacing
 
@@ -385,4 +387,13 @@ def _write(args: argparse.Namespace, document: Mapping[str, Any], tables: Mappin
         if path is not None:
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-            print(f"{how}: {path}")
+
+
+def _tell_written(args: argparse.Namespace) -> None:
+    """Say which files there are now."""
+    names = (*_FILES, "plots", "save_predictions")
+    written = [name for name in names if getattr(args, name, None) is not None]
+    if written:
+        print()
+    for name in written:
+        print(f"{name.removeprefix('save_')}: {getattr(args, name)}")

@@ -144,11 +144,12 @@ class PoseDataset(Dataset[Sample]):
             pixels = compose(pixels, masks, flags, self.composite, self.textures, rng)
         return self._sample(person, crop, adjust_colour(pixels, colour))
 
-    def multi_crop(self, index: int) -> list[Sample]:
-        """The ten test-time crops of one example, in the order of `augment.multi_crop`."""
+    def multi_crop(self, index: int, only: Sequence[int] | None = None) -> list[Sample]:
+        """The ten test-time crops of one example, in the order of `augment.multi_crop`, or `only` some."""
         person = self._person(index)
         ten = multi_crop(person.crop)
-        crops = [Crop(*(x[i] for x in ten)) for i in range(len(ten.scale))]
+        numbers = range(len(ten.scale)) if only is None else only
+        crops = [Crop(*(x[i] for x in ten)) for i in numbers]
         return [self._sample(person, crop, self._pixels(person, crop)) for crop in crops]
 
     def frame(self, index: int, size: Sequence[int]) -> tuple[Crop, Tensor]:

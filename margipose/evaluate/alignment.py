@@ -1,8 +1,8 @@
 """Distances between many poses and their labels after alignment, in blocks.
 
 A block is an array `D x J x n`: coordinates, joints, poses. Every step runs over long rows of memory, and one
-decomposition serves all alignments that rotate: scoring takes half as long as by `geometry.align`, with the
-same results.
+rotation serves all alignments that turn poses: several times faster than `geometry.align`, with the same
+results.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ from margipose.evaluate.protocols import Alignment
 __all__ = ["aligned_errors", "distances"]
 
 Block = NDArray[np.float64]
+
+_STEPS = 12
+"""Of the polar iteration, at most. Regular matrices take up to nine."""
+
+_REGULAR = 1e-6
+"""Determinant, of a matrix of norm 1, from which on it is taken for regular."""
+
+_NEAR = 1e-9
+"""Distance from a rotation that the next step squares away."""
 
 
 def distances(a: Block, b: Block) -> Block:
@@ -81,8 +90,54 @@ def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _rotations(covariance: Block, mirroring: bool) -> Block:
-    """`D x D x n` rotations that maximise the trace of rotation^T covariance (Umeyama, 1991)."""
+    """`D x D x n` rotations that maximise the trace of rotation^T covariance (Umeyama, 1991).
+
+    Where the covariance is regular and does not mirror (or may), that is its orthogonal polar factor, which
+    takes an iteration of plain products. The others, such as those of flat or mirrored poses, are decomposed.
+    """
+    if len(covariance) != 3:
+        return _decomposed(covariance, mirroring)
+    found, regular = _polar_factors(covariance, mirroring)
+    others = np.flatnonzero(~regular)
+    if len(others):
+        found[..., others] = _decomposed(covariance[..., others], mirroring)
+    return found
+
+
+def _decomposed(covariance: Block, mirroring: bool) -> Block:
     u, _, vh = np.linalg.svd(covariance.transpose(2, 0, 1))
     if not mirroring:
         u[..., -1] *= np.sign(np.linalg.det(u) * np.linalg.det(vh))[:, None]
     return np.ascontiguousarray((u @ vh).transpose(1, 2, 0))
+
+
+def _polar_factors(matrices: Block, mirroring: bool) -> tuple[Block, NDArray[np.bool_]]:
+    """Orthogonal polar factors of `3 x 3 x n` matrices, and n: for which of them it is the rotation sought.
+
+    By Newton's iteration X <- (X + X^-T) / 2, each X scaled to determinant 1 (Higham, Functions of Matrices,
+    2008, section 8.6). A step makes every singular value 1 or larger, so the determinant tells how far the
+    largest is from 1.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        x = matrices / np.sqrt(_total(matrices**2))
+        cofactors, determinant = _cofactors(x)
+        regular = (np.abs(determinant) if mirroring else determinant) > _REGULAR
+        for _ in range(_STEPS):
+            factor = np.cbrt(np.abs(determinant))
+            x = x * (0.5 / factor) + cofactors * (0.5 * factor / determinant)
+            cofactors, determinant = _cofactors(x)
+            near = np.abs(determinant) < 1 + _NEAR
+            if near[regular].all():
+                break
+        return (x + cofactors / determinant) / 2, regular & near
+
+
+def _cofactors(matrices: Block) -> tuple[Block, NDArray[np.float64]]:
+    """Of `3 x 3 x n` matrices, and their determinants."""
+    found = np.empty_like(matrices)
+    cycle = ((1, 2), (2, 0), (0, 1))
+    for i, (j, k) in enumerate(cycle):
+        for a, (b, c) in enumerate(cycle):
+            np.multiply(matrices[j, b], matrices[k, c], out=found[i, a])
+            found[i, a] -= matrices[j, c] * matrices[k, b]
+    return found, (matrices[0] * found[0]).sum(0)

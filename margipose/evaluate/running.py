@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
-from margipose.augment import MULTI_CROP_OFFSETS_PX, AugmentRanges, recover_joints
+from margipose.augment import MULTI_CROP_OFFSETS_PX, recover_joints
 from margipose.camera import project, root_depth_from_bones, root_depth_from_height
 from margipose.data import PoseDataset, Sample
 from margipose.data.loading import batches
@@ -25,9 +25,11 @@ __all__ = ["Crops", "evaluate", "joints_in_camera", "predict"]
 Crops = Literal["one", "flip", "ten"]
 """What is predicted from: the plain crop; it and its mirror image; the ten of `augment.multi_crop`."""
 
-_NUMBER = {"one": 1, "flip": 2, "ten": 2 * len(MULTI_CROP_OFFSETS_PX)}
-
-_MIRRORED = AugmentRanges(flip=1.0, colour=0.0, hue=0.0, shift_px=0.0, scale=0.0, rotation=0.0)
+_MULTI_CROPS = {
+    "flip": (0, len(MULTI_CROP_OFFSETS_PX)),
+    "ten": tuple(range(2 * len(MULTI_CROP_OFFSETS_PX))),
+}
+"""Which of the ten: the first five are shifted, the others mirrored and shifted, each from 0 on."""
 
 
 def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth: Depth) -> Tensor:
@@ -61,17 +63,14 @@ def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth:
 class _Variants(Dataset[Sample]):
     """Several crops of each example, as samples with a leading dimension."""
 
-    def __init__(self, dataset: PoseDataset, crops: Crops) -> None:
-        self.dataset, self.crops = dataset, crops
-        self.mirrored = PoseDataset(dataset.records, dataset.spec, _MIRRORED)
+    def __init__(self, dataset: PoseDataset, numbers: Sequence[int]) -> None:
+        self.dataset, self.numbers = dataset, numbers
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        if self.crops == "ten":
-            return default_collate(self.dataset.multi_crop(index))
-        return default_collate([self.dataset[index], self.mirrored[index]])
+        return default_collate(self.dataset.multi_crop(index, self.numbers))
 
 
 @torch.inference_mode()
@@ -93,13 +92,14 @@ def predict(
         batch_size: most images that the network sees at once; with more crops than that, those of one
             example.
     """
-    if crops not in _NUMBER:
-        raise ValueError(f"unknown crops {crops!r}; valid: {', '.join(_NUMBER)}")
-    examples = max(1, batch_size // _NUMBER[crops])
+    if crops not in get_args(Crops):
+        raise ValueError(f"unknown crops {crops!r}; valid: {', '.join(get_args(Crops))}")
+    numbers = _MULTI_CROPS.get(crops, ())
+    examples = max(1, batch_size // max(1, len(numbers)))
     was_training = model.training
     model.eval()
     try:
-        loader = batches(dataset if crops == "one" else _Variants(dataset, crops), examples, workers, device)
+        loader = batches(_Variants(dataset, numbers) if numbers else dataset, examples, workers, device)
         count = -(-len(dataset) // examples)
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
             images = batch.image.flatten(0, -4)

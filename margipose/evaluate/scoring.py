@@ -130,24 +130,24 @@ def score(
         lengths = reference.detach().cpu().double().reshape(count).numpy()
     _check(*poses, used, scorer)
     kinds: tuple[Alignment, ...] = ("none", *scorer.kinds)
-    errors = {kind: np.empty((count, len(protocol.joints))) for kind in kinds}
+    errors = {kind: np.empty((len(protocol.joints), count)) for kind in kinds}
     values = {metric.name: np.empty(count) for metric in protocol.metrics}
     for start in range(0, count, _CHUNK):
         rows = slice(start, start + _CHUNK)
         some = (None if x is None else x[rows] for x in (*poses, used, lengths))
         blocks = scorer.errors(*some)  # type: ignore[arg-type]
         for kind, block in blocks.items():
-            errors[kind][rows] = block.T
+            errors[kind][:, rows] = block
         for metric in protocol.metrics:
             values[metric.name][rows] = _mean(joint_values(metric, blocks[metric.alignment]), 0)
     weights = _weights(protocol, errors["none"])
-    found = {kind: block.reshape(*lead, len(protocol.joints)) for kind, block in errors.items()}
+    found = {kind: np.moveaxis(block.reshape(len(block), *lead), 0, -1) for kind, block in errors.items()}
     shaped = {name: value.reshape(lead) for name, value in values.items()}
     return Scores(protocol, found.pop("none"), found, shaped, weights.reshape(lead))
 
 
 def _weights(protocol: Protocol, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    counted = (~np.isnan(errors)).sum(-1)
+    counted = (~np.isnan(errors)).sum(0)
     return (counted if protocol.averaging == "joints" else counted > 0).astype(np.float64)
 
 
@@ -181,7 +181,7 @@ class _Scorer:
         lengths: NDArray[np.float64] | None,
     ) -> dict[Alignment, NDArray[np.float64]]:
         """S x n errors of n poses by kind of alignment, NaN where they do not count."""
-        blocks = [x.transpose(2, 1, 0)[:, self.needed] for x in (actual, expected)]
+        blocks = [_block(x)[:, self.needed] for x in (actual, expected)]
         counts = None if valid is None else valid.T[self.needed]
         if self.root is not None:
             blocks = [x - x[:, self.root, None] for x in blocks]
@@ -200,6 +200,12 @@ class _Scorer:
         if counts is not None:
             found = {kind: np.where(counts[self.scored], errors, np.nan) for kind, errors in found.items()}
         return found
+
+
+def _block(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`n x J x D` as `D x J x n`, in rows of memory."""
+    rows = np.ascontiguousarray(poses.reshape(len(poses), -1).T)
+    return rows.reshape(*poses.shape[1:], len(poses)).transpose(1, 0, 2)
 
 
 def _check(

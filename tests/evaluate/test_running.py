@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from margipose import evaluate as E
 from margipose.data import PoseDataset, load_records
+from margipose.data.images import EncodedImage
 from margipose.evaluate.running import joints_in_camera
 from margipose.metrics import mpjpe
 from margipose.model import PoseOutput
@@ -95,6 +96,22 @@ def test_several_crops_are_averaged_in_the_camera(dataset, crops, number, worker
     # Averaging helps against noise.
     single = E.score(each, few.records.joints_cam_mm[:].repeat_interleave(number, 0), result.protocol)
     assert result.values["mpjpe"].mean() < 0.95 * single.values["mpjpe"].mean()
+
+
+@pytest.mark.parametrize("crops", ["flip", "ten"])
+def test_an_image_is_decoded_once_for_all_its_crops(dataset, crops, monkeypatch):
+    decoded, decode = [], EncodedImage.decode
+
+    def counting(self, *args, **options):
+        decoded.append(self)
+        return decode(self, *args, **options)
+
+    monkeypatch.setattr(EncodedImage, "decode", counting)
+    few = PoseDataset(dataset.records.select(range(3)), SPEC)
+    model = Oracle([s for i in range(3) for s in few.multi_crop(i)])
+    decoded.clear()
+    E.evaluate(model, few, E.get_protocol("h36m"), crops=crops)
+    assert len(decoded) == 3
 
 
 def test_a_small_batch_still_holds_the_crops_of_an_example(dataset):

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
-from margipose.evaluate import get_protocol, joint_values, score
+from margipose.evaluate import alignment, get_protocol, joint_values, score
 from margipose.evaluate.protocols import PROTOCOLS, Metric
 from margipose.geometry import align
 from margipose.metrics import auc, joint_errors, pck
@@ -236,6 +236,43 @@ def test_flat_poses_have_the_errors_of_any_other_solution(dims):
     turned, scale = scipy_similarity(other, flat)
     plain = np.mean(plain_distances(scale * turned, flat - flat.mean(0)))
     assert found["p_mpjpe"][0] == pytest.approx(plain, abs=1e-6)
+
+
+def covariances():
+    """3 x 3 x n matrices of every kind: any, badly conditioned, flat, of a line, nothing, and of any size."""
+    rng = np.random.default_rng(0)
+    turns = [Rotation.random(400, random_state=i).as_matrix() for i in (1, 2)]
+    spread = np.sort(10 ** rng.uniform(-9, 0, (400, 3)), 1)[:, ::-1].copy()
+    spread[::7, 2] = 0
+    spread[::11, 1:] = 0
+    spread[::13] = 0
+    spread[::17] = spread[::17, :1]
+    spread[::19, 1:] = spread[::19, 1:2]
+    spread[::2, 2] *= -1
+    sizes = 10.0 ** rng.integers(-20, 20, 400)
+    regular = rng.normal(size=(400, 3, 3)) * sizes[:, None, None]
+    special = np.einsum("nij,nj,nkj->nik", turns[0], spread * sizes[:, None], turns[1])
+    return np.concatenate((regular, special)).transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("mirroring", [False, True])
+def test_rotations_are_the_best_for_every_kind_of_pose(mirroring):
+    """By any other way they may be others where the best is not unique, but no better."""
+    matrices = covariances()
+    found = alignment._rotations(matrices, mirroring).transpose(2, 0, 1)
+    matrices = matrices.transpose(2, 0, 1)
+    np.testing.assert_allclose(found @ found.transpose(0, 2, 1), np.tile(np.eye(3), (800, 1, 1)), atol=1e-12)
+    values = np.linalg.svd(matrices, compute_uv=False)
+    if not mirroring:
+        np.testing.assert_allclose(np.linalg.det(found), 1, atol=1e-12)
+        values[:, 2] *= np.sign(np.linalg.det(matrices))
+    gain = np.einsum("nij,nij->n", found, matrices)
+    np.testing.assert_allclose(gain, values.sum(-1), rtol=1e-12)
+    # Where it is unique and well determined it is the same matrix.
+    unique = values[:, 1] + values[:, 2] > 1e-3 * values[:, 0]
+    decomposed = alignment._decomposed(matrices.transpose(1, 2, 0), mirroring).transpose(2, 0, 1)
+    assert 300 < unique.sum() < 800
+    np.testing.assert_allclose(found[unique], decomposed[unique], atol=1e-11)
 
 
 def test_what_is_not_finite_is_named():
