@@ -181,3 +181,31 @@ def test_devices():
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ValueError, match="device 'abacus'"):
         pick_device("abacus")
+
+
+def test_a_run_starts_from_given_weights(tiny, tmp_path):
+    first = fit(combine([], {**tiny, "eval_set": "", "run_dir": str(tmp_path / "first")}))
+    settings = {**tiny, "eval_set": "", "start_from": str(first.checkpoint), "optimiser": "sgd", "lr": 1e-12}
+    second = fit(combine([], {**settings, "epochs": 1, "run_dir": str(tmp_path / "second")}))
+    before, after = weights(first.checkpoint), weights(second.checkpoint)
+    for name, value in before.items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.allclose(value, after[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"model.n_stages": 2}, r"model.n_stages = 1, this run 2"),
+        ({"input.centre": "exact"}, r"input.centre = 'principal', this run 'exact'"),
+    ],
+)
+def test_weights_of_another_network_are_no_start(tiny, tiny_weights, tmp_path, other, message):
+    with pytest.raises(ValueError, match=message):
+        fit(combine([], {**tiny, "start_from": str(tiny_weights), **other}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_is_missing_is_named(tiny, tmp_path):
+    with pytest.raises((OSError, ValueError), match="nowhere.safetensors"):
+        fit(combine([], {**tiny, "start_from": str(tmp_path / "nowhere.safetensors")}))

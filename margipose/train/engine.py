@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import Sample
 from margipose.losses import marginal_loss
 from margipose.model import build_model
 from margipose.schedule import learning_rate
+from margipose.spec import to_mapping
 from margipose.train.device import autocast
 
 __all__ = ["Engine", "NotFinite"]
@@ -36,13 +39,17 @@ class Engine:
         """Build everything as configured.
 
         Raises:
-            ValueError: for a precision that the device has not got.
+            ValueError: for a precision that the device has not got, or weights to start from that are those
+                of another network.
         """
         self.config, self.device = config, device
         with autocast(device, config.precision):  # is refused here if it is not possible
             pass
         torch.manual_seed(config.seed)
-        self.model: nn.Module = build_model(config.model, config.pretrained).to(device)
+        if config.start_from:
+            self.model: nn.Module = _started(config).to(device)
+        else:
+            self.model = build_model(config.model, config.pretrained).to(device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimiser = _optimiser(config, self.model)
@@ -152,6 +159,29 @@ class Engine:
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
             torch.cuda.set_rng_state(state["rng_cuda"])
+
+
+def _started(config: TrainConfig) -> nn.Module:
+    """The network whose weights the training starts from.
+
+    What it is fed must agree, too: joints and their normalised space would otherwise change their meaning
+    without a word. The image's size may differ, as the network takes several, and so may the scale of the
+    labels, which the training goes on to change.
+    """
+    loaded = checkpoint.load(config.start_from)
+    mine = config.input
+    spec = replace(
+        loaded.input_spec, width=mine.width, height=mine.height, universal_scale=mine.universal_scale
+    )
+    for name, theirs, ours in (("model", loaded.model.spec, config.model), ("input", spec, mine)):
+        for key, value in to_mapping(theirs).items():
+            wanted = to_mapping(ours)[key]
+            if value != wanted:
+                raise ValueError(
+                    f"TrainConfig.start_from: {config.start_from} has {name}.{key} = {value!r}, "
+                    f"this run {wanted!r}"
+                )
+    return loaded.model.train()
 
 
 def _optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
