@@ -10,6 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER:
+    # As many tests at a time as there are cores: threads of one would only wait for those of another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Shells start background jobs so, and the processes that tests interrupt would inherit it.
@@ -61,8 +67,11 @@ def people(tmp_path_factory):
     """A small synthetic data set in MPI-INF-3DHP's prepared layout; do not write to it."""
     from margipose.synthetic import make_synthetic
 
-    root = tmp_path_factory.mktemp("people")
-    make_synthetic(root, 100, seed=1, size=96)
+    # Workers of one run share it; the first to come makes it.
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if WORKER else base) / "people"
+    with FileLock(root.with_suffix(".lock")):
+        make_synthetic(root, 100, seed=1, size=96)
     return root
 
 
