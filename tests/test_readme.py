@@ -36,12 +36,22 @@ def folder(tiny_weights, tmp_path, monkeypatch):
     shutil.copy(tiny_weights, "model.safetensors")
     image = np.random.default_rng(0).integers(0, 255, (240, 240, 3), np.uint8)
     cv2.imwrite("photo.jpg", image)
+    # The data set that the page about custom data shows.
+    (tmp_path / "mydata" / "images").mkdir(parents=True)
+    custom = PAGES[ROOT / "docs" / "custom_data.md"]
+    (tmp_path / "mydata" / "annotations.json").write_text(blocks("json", custom)[0])
+    for name in ("0001.jpg", "0002.jpg"):
+        cv2.imwrite(f"mydata/images/{name}", image)
     return tmp_path
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda c: c.splitlines()[-1][:40])
-def test_python_runs(code, folder):
-    exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [(page.name, code) for page, text in PAGES.items() for code in blocks("python", text)],
+    ids=lambda c: c.splitlines()[-1][:40],
+)
+def test_python_runs(page, code, folder):
+    exec(compile(code, page, "exec"), {})
 
 
 @pytest.mark.parametrize("words", commands("margipose"), ids=" ".join)
