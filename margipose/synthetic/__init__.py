@@ -1,12 +1,16 @@
-"""Synthetic people with exact joints, for tests, demonstrations and first trainings.
+"""Synthetic people with exact joints, for tests, demonstrations and training without any licence.
 
-body      sizes, and joint angles to joint positions
-motion    clips of joint angles, by activity
-figure    a person as tapered capsules with skin, hair and clothes
-render    rays against capsules and boxes
-scene     surroundings, light and cameras
-compose   the lit person before their surroundings
-generate  data sets on disk
+body, kinematics, poses    shapes of people, and their surface and joints in any pose
+motion                     clips by activity
+landmarks, garments        where clothes are on a body; how they hang
+outfits, person            what is worn; a dressed person as one surface
+props, furniture           things of simple shapes, worn or standing about
+materials, shade           colours and patterns; lit surfaces
+numerics, render, layers   compiled loops; triangles to samples
+cameras, scene, backdrop   cameras; surroundings and their light; what a fixed camera sees of them
+surfaces, compose, film    what is drawn; a person in their surroundings; from light to files
+cast, sequence             who is in a sequence; one sequence on disk
+truth, generate            labels; data sets
 """
 
 from margipose.synthetic.generate import make_synthetic

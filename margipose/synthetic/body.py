@@ -212,13 +212,14 @@ class Body:
         return dict(zip(self.pack.bones, self.heads_mm))
 
     @cached_property
-    def _neutral(self) -> dict[str, Array]:
+    def neutral(self) -> dict[str, Array]:
+        """Of the rig; see `margipose.synthetic.kinematics.neutral`."""
         return neutral(self.rest)
 
     def rigged(self, angles: Array, root_mm: Array | None = None) -> Rigged:
         """Move the rig: N x DOFS angles and N x 3 positions of the pelvis (the origin by default)."""
         pack = self.pack
-        rotation = bone_rotations(angles, pack.bones, pack.parents, self._neutral)
+        rotation = bone_rotations(angles, pack.bones, pack.parents, self.neutral)
         root = np.zeros((len(angles), 3)) if root_mm is None else root_mm
         heads = forward(rotation, self.heads_mm, pack.parents, root)
         marks = []

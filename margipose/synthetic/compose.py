@@ -1,22 +1,25 @@
-"""A dressed person, lit, in front of their surroundings."""
+"""A person before, within and behind their surroundings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.synthetic.figure import LOWER, UPPER, Figure
-from margipose.synthetic.render import Capsules, Layer, crevices, draw
-from margipose.synthetic.scene import Backdrop, Camera, Scene
+from margipose.synthetic.backdrop import Backdrop, directions
+from margipose.synthetic.cameras import Camera
+from margipose.synthetic.layers import draw, window_of
+from margipose.synthetic.numerics import compiled
+from margipose.synthetic.person import Person
+from margipose.synthetic.render import Grid, ShadowMap
+from margipose.synthetic.scene import Scene
+from margipose.synthetic.shade import kept_light, shade
+from margipose.synthetic.surfaces import Surface
 
-__all__ = ["Picture", "paint"]
+__all__ = ["Picture", "contact_spheres", "paint"]
 
 Array = NDArray[np.floating]
-
-OVERSAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -24,80 +27,105 @@ class Picture:
     """A rendered frame.
 
     Attributes:
-        image: S x S x 3, RGB in [0, 1], float32.
-        foreground, up_body, low_body: S x S, the share of each pixel that shows the person, their
+        image: S x S x 3 float32, linear RGB.
+        foreground, up_body, low_body: S x S float32, the share of each pixel that shows the person, their
             upper-body clothes, their lower-body clothes.
+        window: the part of the image that was drawn anew.
+        nearness: of the person's samples in the window (1/mm), hidden or not; 0 where they are not.
     """
 
     image: Array
     foreground: Array
     up_body: Array
     low_body: Array
+    window: Grid
+    nearness: Array
 
 
-def _pattern(name: str, period: float, u: Array, v: Array) -> Array:
-    """Share of a pattern's second colour at positions on the cloth (mm)."""
-    s, t = u / period, v / period
-    if name == "stripes":
-        return (t % 1 < 0.5).astype(np.float64)
-    if name == "bars":
-        return (s % 1 < 0.35).astype(np.float64)
-    return 0.5 * (s % 1 < 0.45) + 0.5 * (t % 1 < 0.45)
+@compiled
+def _blend(
+    order: NDArray[np.int32],
+    colours: Array,
+    region: NDArray[np.uint8],
+    behind: Array,
+    factor: Array,
+    image: Array,
+    shares: Array,
+) -> None:
+    """Average the samples of a window into pixels.
+
+    Args:
+        order: H fine x W fine; which sample of the person is seen, -1 where it is the scene.
+        colours: N x 4; `region`: N.
+        behind: H fine x W fine x 3; the scene, and `factor`, H x W, what it keeps of its light.
+        image: H x W x 3, written.
+        shares: 3 x H x W, written: of the person, their upper- and lower-body clothes.
+    """
+    height, width = factor.shape
+    fine = order.shape[0] // height
+    part = np.float32(1) / np.float32(fine * fine)
+    for i in range(height):
+        for j in range(width):
+            r, g, b = np.float32(0), np.float32(0), np.float32(0)
+            keep = factor[i, j]
+            for y in range(i * fine, (i + 1) * fine):
+                for x in range(j * fine, (j + 1) * fine):
+                    k = order[y, x]
+                    if k < 0:
+                        r += keep * behind[y, x, 0]
+                        g += keep * behind[y, x, 1]
+                        b += keep * behind[y, x, 2]
+                    else:
+                        r += colours[k, 0]
+                        g += colours[k, 1]
+                        b += colours[k, 2]
+                        shares[0, i, j] += part
+                        if region[k] > 0:
+                            shares[region[k], i, j] += part
+            image[i, j, 0], image[i, j, 1], image[i, j, 2] = r * part, g * part, b * part
 
 
-def _albedo(figure: Figure, axes: Array, ends: Array, part: Array, points: Array, noise: Array) -> Array:
-    """Colours of K visible points (K x 3), cloth with its pattern and some folds."""
-    albedo = figure.colours[part]
-    for kind, (name, period, second) in zip((UPPER, LOWER), figure.look.patterns):
-        here = np.flatnonzero(figure.kinds[part] == kind)
-        p = part[here]
-        local = points[here] - ends[p, 0]
-        u = (local * axes[p, :, 0]).sum(-1) + figure.ends_mm[p, 0, 0]
-        v = (local * axes[p, :, 1]).sum(-1) + figure.ends_mm[p, 0, 1]
-        if name != "plain":
-            share = _pattern(name, period, u, v)[:, None]
-            albedo[here] = albedo[here] * (1 - share) + second * share
-        fold = noise[(v * 0.5).astype(int) % 256, (u * 0.25 + 37 * p).astype(int) % 256]
-        albedo[here] *= (1 + 0.12 * fold)[:, None]
-    return albedo
+_SPHERES_MM = {
+    "head": 105, "neck": 90, "spine4": 130, "spine": 130, "pelvis": 140, "left_knee": 65, "right_knee": 65,
+    "left_ankle": 50, "right_ankle": 50, "left_foot": 55, "right_foot": 55, "left_toe": 40, "right_toe": 40,
+    "left_elbow": 45, "right_elbow": 45, "left_hand": 45, "right_hand": 45,
+}  # fmt: skip
+"""Spheres about joints that stand for the body where it darkens the ground below it."""
 
 
-def _lit(scene: Scene, camera: Camera, layer: Layer, albedo: Array, seen: NDArray[np.bool_]) -> Array:
-    turn = camera.world_to_cam[:, :3]
-    light, up = turn @ scene.light, turn @ np.array([0.0, 1.0, 0.0])
-    key = np.clip(layer.normals @ light * 0.85 + 0.15, 0, 1)
-    sky = 0.62 + 0.38 * (layer.normals @ up)
-    share = crevices(layer.depth_mm, 3 * OVERSAMPLE)[seen]
-    strength = (scene.ambient * sky * (0.35 + 0.65 * share)) + 1.05 * scene.key * key * (0.5 + 0.5 * share)
-    return np.clip(albedo * strength[:, None] * scene.tint, 0, 1)
+def contact_spheres(joints_world_mm: Array, names: tuple[str, ...]) -> Array:
+    """K x 4 float32: centres and radii (mm) of spheres about some joints, by name."""
+    rows = [names.index(n) for n in _SPHERES_MM]
+    radii = np.array(list(_SPHERES_MM.values()), np.float64)[:, None]
+    return np.concatenate([joints_world_mm[rows], radii], 1).astype(np.float32)
 
 
-def _shadow(ends_world: Array, radii: Array, scene: Scene, camera: Camera, size: int) -> Array:
-    """How much of the key light is kept from the ground, S x S in [0, 1]."""
-    thick = radii.min(1) > 24
-    ends, r = ends_world[thick], radii[thick]
-    # A ring about each end sphere, perpendicular to the light, falls on its shadow's outline.
-    side = np.cross(scene.light, [0.3, 0.9, 0.2])
-    side /= np.linalg.norm(side)
-    angle = np.arange(8) * np.pi / 4
-    ring = np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * np.cross(scene.light, side)
-    points = ends[:, :, None] + r[..., None, None] * ring
-    points = points - (points[..., 1] / scene.light[1])[..., None] * scene.light
-    cam = camera.to_cam(points)
-    fx, fy, cx, cy = camera.pixels(size)
-    ahead = cam[..., 2].min((1, 2)) > 200
-    cam = cam[ahead]
-    u, v = fx * cam[..., 0] / cam[..., 2] + cx, fy * cam[..., 1] / cam[..., 2] + cy
-    outline = np.clip(np.stack([u, v], -1).reshape(len(cam), -1, 2), -4 * size, 5 * size)
-    mask = np.zeros((size, size), np.uint8)
-    for points_px in np.round(outline * 16).astype(np.int32):
-        cv2.fillConvexPoly(mask, cv2.convexHull(points_px), 255, cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(mask, (0, 0), size / 110).astype(np.float32) / 255
+def _darkened(
+    surface: Surface, spheres: Array, scene: Scene, camera: Camera, backdrop: Backdrop, moving: ShadowMap
+) -> tuple[Grid, Array]:
+    """The share of its light that the scene keeps where the person's shadow may fall."""
+    points, light, size = surface.points_mm[::7].astype(np.float64), scene.light.key, backdrop.size
+    fallen = points - (points[:, 1:2] / max(light[1], 0.12)) * light
+    corners = np.array([[500.0, 0, 500], [-500, 0, 500], [500, 0, -500], [-500, 0, -500]])
+    ring = (spheres[:, None, :3] * (1, 0, 1) + corners).reshape(-1, 3)
+    grid = window_of(camera.to_cam(np.concatenate([points, fallen, ring])), camera, size, 1)
+    if 0 in grid.shape:
+        return grid, np.ones(grid.shape, np.float32)
+    corner = directions(camera, size, Grid(grid.x0, grid.y0, grid.x0 + 2, grid.y0 + 2, 1))
+    rays = np.stack([corner[0, 0], corner[0, 1] - corner[0, 0], corner[1, 0] - corner[0, 0]])
+    factor = kept_light(
+        np.ascontiguousarray(backdrop.ground[grid.slices]),
+        np.ascontiguousarray(backdrop.direct[grid.slices]),
+        rays, camera.position, moving.nearness, moving.to_map, np.float32(scene.light.softness), spheres,
+    )  # fmt: skip
+    return grid, factor
 
 
 def paint(
-    figure: Figure,
-    placed: tuple[Array, Array, Array],
+    person: Person,
+    surface: Surface,
+    spheres: Array,
+    moving: ShadowMap,
     scene: Scene,
     camera: Camera,
     backdrop: Backdrop,
@@ -105,37 +133,30 @@ def paint(
     """Render one frame.
 
     Args:
-        placed: ends (P x 2 x 3, world, mm), radii (P x 2) and axes (P x 3 x 3) of the figure in this
-            frame: one frame of `Figure.place`.
-        backdrop: `view` of the scene from this camera, at `OVERSAMPLE`.
+        surface: the person in a pose, see `Person.surface`.
+        spheres: see `contact_spheres`.
+        moving: the key light's shadow map of `surface`.
+        backdrop: the camera's `view` of the scene.
     """
-    size = len(backdrop.image)
-    ends_world, radii, axes_world = placed
-    axes, ends = camera.world_to_cam[:, :3] @ axes_world, camera.to_cam(ends_world)
-    capsules = Capsules(ends, radii, axes, figure.squash_axis, figure.squash)
-    layer = draw(capsules, camera.pixels(size), size, OVERSAMPLE)
-    seen = layer.part >= 0
-    part = layer.part[seen]
-    albedo = _albedo(figure, axes, ends, part, layer.points_mm, scene.noise)
-    colour = _lit(scene, camera, layer, albedo, seen)
-
-    x0, y0, x1, y1 = layer.window
-    hidden_by = backdrop.depth_mm[y0 * OVERSAMPLE : y1 * OVERSAMPLE, x0 * OVERSAMPLE : x1 * OVERSAMPLE]
-    front = layer.depth_mm[seen] <= hidden_by[seen] + 1.0
-    # Colour weighted by coverage, then what it covers: averaged together, so that edges blend right.
-    planes = np.zeros((*seen.shape, 6), np.float32)
-    kind = figure.kinds[part]
-    values = np.column_stack([colour, np.ones(len(part)), kind == UPPER, kind == LOWER])
-    planes[seen] = values * front[:, None]
-    small = np.zeros((size, size, 6), np.float32)
-    if x0 < x1 and y0 < y1:
-        for c in (0, 3):  # OpenCV resizes up to four channels at a time
-            shape = (x1 - x0, y1 - y0)
-            small[y0:y1, x0:x1, c : c + 3] = cv2.resize(
-                planes[..., c : c + 3], shape, interpolation=cv2.INTER_AREA
-            )
-    dark = _shadow(ends_world, radii, scene, camera, size) * backdrop.ground
-    dark *= 0.75 * scene.key / (scene.ambient + 0.75 * scene.key) + 0.1
-    cover = small[..., 3:4]
-    image = backdrop.image * (1 - dark)[..., None] * (1 - cover) + small[..., :3]
-    return Picture(image, small[..., 3], small[..., 4], small[..., 5])
+    size, fine = backdrop.size, backdrop.fine
+    image = backdrop.pixels.copy()
+    shadow, factor = _darkened(surface, spheres, scene, camera, backdrop, moving)
+    image[shadow.slices] *= factor[..., None]
+    window = window_of(camera.to_cam(surface.points_mm.astype(np.float64)), camera, size, fine)
+    shares = np.zeros((3, size, size), np.float32)
+    if 0 in window.shape:
+        return Picture(image, *shares, window, np.zeros(window.shape, np.float32))
+    layer = draw(surface, camera, size, window, backdrop.nearness[window.slices])
+    colours = shade(
+        layer.samples, layer.material, person.materials, scene.atlas, person.outfit.face,
+        scene.light, camera.position, 1 / (size * fine * camera.intrinsics[0]), scene.key_map,
+        ShadowMap(), moving,
+    )  # fmt: skip
+    keep = np.ones((size, size), np.float32)
+    keep[shadow.slices] = factor
+    cut = slice(window.y0, window.y1), slice(window.x0, window.x1)
+    _blend(
+        layer.order, colours, layer.region, backdrop.rgb[window.slices], keep[cut], image[cut],
+        shares[(slice(None), *cut)],
+    )  # fmt: skip
+    return Picture(image, *shares, window, layer.nearness)

@@ -18,6 +18,7 @@ __all__ = [
     "ball_joint",
     "bone_rotations",
     "forward",
+    "leg_rotations",
     "neutral",
     "root_rotation",
     "rotation_vector",
@@ -153,7 +154,7 @@ def bone_rotations(angles: Array, bones: Sequence[str], parents: Sequence[int], 
         a = {k.removeprefix(f"{name}_"): angles[:, i] for k, i in INDEX.items() if k.startswith(name)}
         _arm(of, chest, a, side, sign, straight)
         _hand(of, a, side, straight)
-        _leg(of, root, a, side, sign, straight)
+        leg_rotations(of, root, a, side, sign, straight)
     for bone, parent in zip(bones, parents):  # metacarpals follow the wrist
         of.setdefault(bone, of[bones[parent]])
     return np.stack([of[b] for b in bones], 1)
@@ -194,9 +195,17 @@ def _hand(of: dict[str, Array], a: Mapping[str, Array], side: str, straight: Res
             of[f"finger{finger}-{phalanx}.{side}"] = of[f"wrist.{side}"] @ rotations(share * curl * axis)
 
 
-def _leg(
+def leg_rotations(
     of: dict[str, Array], root: Array, a: Mapping[str, Array], side: str, sign: float, straight: Rest
 ) -> None:
+    """Add the rotations (N x 3 x 3) of one leg's bones to `of`.
+
+    Args:
+        root: N x 3 x 3, of the pelvis.
+        a: the leg's angles without the side's name, N each.
+        side, sign: "L" and 1, or "R" and -1.
+        straight: `neutral` of the body.
+    """
     swing = root @ ball_joint(a["hip_flex"], a["hip_abduct"], sign)
     turn = a["hip_rotate"][:, None] * (sign * DOWN)
     of[f"upperleg01.{side}"] = swing @ rotations(0.5 * turn) @ straight[f"upperleg.{side}"]

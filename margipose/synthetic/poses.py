@@ -50,10 +50,11 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "wrist_flex": (-60, 65),
     "wrist_deviate": (-22, 18),
     "fingers": (0, 100),
-    # Hip: flexion 125, extension 20 to 30, abduction 45 to 60, adduction 30, rotation 45 and 45.
+    # Hip: flexion 125, extension 20 to 30, abduction 45 to 60, adduction 30, rotation 45, 45 (outward 60 to
+    # 75 when bent; and the rotation vector of a thigh that is bent and spread counts another 25).
     "hip_flex": (-28, 128),
     "hip_abduct": (-25, 65),
-    "hip_rotate": (-50, 40),
+    "hip_rotate": (-92, 40),
     "knee": (0, 150),
     # Ankle: upward 20 to 30 (more under load), downward 50; inversion 35, eversion 20.
     "ankle_flex": (-52, 36),
@@ -87,6 +88,7 @@ _PLANES: tuple[tuple[Mapping[str, float], float], ...] = (
     # Legs cross in front only; behind, they spread less.
     ({"hip_abduct": -1.0, "hip_flex": -0.25}, 18.0),
     ({"hip_abduct": 0.5, "hip_flex": -1.0}, 50.0),
+    ({"hip_rotate": -1.0, "hip_flex": -0.3, "hip_abduct": -0.35}, 50.0),
     # With a straight knee the muscles at the back stop the thigh; trained people reach further.
     ({"hip_flex": 1.0, "knee": -0.5}, 112.0),
     # Heels stay near the seat only with bent hips (muscles at the front).
