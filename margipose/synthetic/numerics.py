@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["compiled", "neighbours", "noise_at", "noise_volume", "relax", "vertex_normals"]
+__all__ = ["compiled", "compiled_part", "neighbours", "noise_at", "noise_volume", "relax", "vertex_normals"]
 
 Array = NDArray[np.floating]
 Index = NDArray[np.int32]
@@ -18,12 +18,22 @@ Index = NDArray[np.int32]
 def compiled(function: Callable) -> Callable:
     """Compile with numba, and keep the result on disk if some folder for it can be written.
 
-    Without "fast math": the order of operations, and so the result, is that of the source.
+    Without "fast math": the order of operations, and so the result, is that of the source. Call it with
+    arrays of one type and layout only: numba numbers the files of a function's variants, and two processes
+    that compile different ones at once would take the same number.
     """
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it may write to
         return njit(nogil=True, error_model="numpy")(function)
+
+
+def compiled_part(function: Callable) -> Callable:
+    """Compile what only compiled functions of the same file call, with arguments of any type.
+
+    Nothing is kept on disk but what is within the callers.
+    """
+    return njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from margipose.synthetic.lighting import Face, Light
 from margipose.synthetic.materials import PATTERNS
-from margipose.synthetic.numerics import compiled, noise_volume
+from margipose.synthetic.numerics import compiled, compiled_part, noise_volume
 from margipose.synthetic.render import ShadowMap
 
 __all__ = ["kept_light", "shade"]
@@ -47,7 +47,7 @@ Index = NDArray[np.int32]
 ) = range(len(PATTERNS))
 
 
-@compiled
+@compiled_part
 def _light_at(
     nearness: Array, to_map: Array, x: float, y: float, z: float, softness: float, bias: float
 ) -> float:
@@ -129,7 +129,7 @@ def kept_light(
     return out
 
 
-@compiled
+@compiled_part
 def _hash(a: float, b: float) -> float:
     """A random-looking number in [0, 1) of two whole numbers."""
     n = np.uint32(np.int64(a) * 374761393 + np.int64(b) * 668265263 & 0xFFFFFFFF)
@@ -137,7 +137,7 @@ def _hash(a: float, b: float) -> float:
     return np.float32((n ^ (n >> np.uint32(16))) & np.uint32(0xFFFF)) / np.float32(65536)
 
 
-@compiled
+@compiled_part
 def _noise(volume: Array, x: float, y: float, z: float, out: Array) -> None:
     n = volume.shape[0]
     x, y, z = x * n, y * n, z * n
@@ -154,7 +154,7 @@ def _noise(volume: Array, x: float, y: float, z: float, out: Array) -> None:
         out[q] = p0 + a * (p1 - p0)
 
 
-@compiled
+@compiled_part
 def _texel(picture: Array, u: float, v: float, out: Array) -> None:
     """A picture's colour at u, v in pictures, mirrored beyond its borders; v upwards."""
     size = picture.shape[0]
@@ -168,7 +168,7 @@ def _texel(picture: Array, u: float, v: float, out: Array) -> None:
         out[k] = top + b * (low - top)
 
 
-@compiled
+@compiled_part
 def _pattern(kind: int, m: Array, u: float, v: float, noise: float, front: float) -> float:
     """Share of the second colour at u, v (mm); `front` is how far forward the place is, for badges."""
     s, t, balance = (u - m[9]) / m[7], (v - m[10]) / m[7], m[8]
@@ -218,7 +218,7 @@ def _pattern(kind: int, m: Array, u: float, v: float, noise: float, front: float
     return np.float32(0)
 
 
-@compiled
+@compiled_part
 def _paint_face(face: Array, x: float, y: float, z: float, noise: float, rgb: Array) -> None:
     """Brows, lids, lips, cheeks and beard on skin whose colour is in `rgb`."""
     unit = face[3]
