@@ -53,8 +53,20 @@ def flat(dataset):
     )
 
 
+def rigid(dataset):
+    """The same images of people of 920 mm from knee to neck, which bent people are a little short of.
+
+    They are enlarged about the camera, so that they look the same.
+    """
+    joints = dataset.records.joints_cam_mm[:]
+    joints = joints * (920 / knee_neck_height(joints, CANONICAL))[:, None, None]
+    return PoseDataset(dataclasses.replace(dataset.records, joints_cam_mm=joints), SPEC)
+
+
 @pytest.mark.parametrize("name", ["mpi3d", "h36m"])
 def test_perfect_predictions_score_perfectly(dataset, name):
+    if name == "mpi3d":  # which finds the depth by that height
+        dataset = rigid(dataset)
     result = E.evaluate(oracle(dataset), dataset, E.get_protocol(name), batch_size=16)
     row = result.overall()
     assert row.count == len(dataset)
