@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+try:
+    from numba import njit
+except ModuleNotFoundError as error:
+    raise ImportError("synthetic people need Numba: pip install 'margipose[synthetic]'") from error
 
 __all__ = ["compiled", "compiled_part", "neighbours", "noise_at", "noise_volume", "relax", "vertex_normals"]
 
