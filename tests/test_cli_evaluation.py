@@ -210,6 +210,10 @@ def test_questions_are_answered_on_the_command_line(data, tmp_path, capsys):
             ["eval", "--predictions", "old.npz", "--protocol", "mpii", "--split", "test"],
             "scores positions in the image",
         ),
+        (
+            ["eval", "--predictions", "old.npz", "--dataset", "mpi"],
+            "unknown data set 'mpi'; did you mean 'mpii'",
+        ),
         (["eval", "--predictions", "old.npz", "--split", "tset"], "unknown split 'tset'"),
         (["eval", "--predictions", "old.npz", "--json", "test"], "--json: test is a folder"),
         (["eval", "--predictions", "old.npz", "--plots", "old.npz"], "--plots: old.npz is a file"),
@@ -224,7 +228,7 @@ def test_mistakes_end_in_one_line_and_code_2(words, message, data, monkeypatch, 
             np.savez("universal.npz", **arrays, scale="universal")
         words = [w.replace("old", "universal") for w in words]
         message = "poses are at universal scale, protocol h36m_all compares at metric scale"
-    assert main([*words, *on(".")]) == 2
+    assert main([*words[:1], *on("."), *words[1:]]) == 2
     assert message in one_line(capsys)
 
 

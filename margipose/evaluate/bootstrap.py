@@ -3,7 +3,8 @@
 Frames of one video resemble each other, so that drawing frames would make any difference look certain.
 Here sequences are drawn with replacement, as many as there are, and the mean is taken anew (the cluster
 bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Intervals are
-percentiles. With few sequences (MPI-INF-3DHP tests on six) they are rough, and rather too narrow.
+percentiles. With few sequences (MPI-INF-3DHP tests on six) they are rough, and rather too narrow; of fewer
+than `FEWEST` there are none.
 """
 
 from __future__ import annotations
@@ -11,10 +12,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "bootstrap_means", "mean_of_means", "weighted_mean"]
+__all__ = [
+    "FEWEST",
+    "LEVEL",
+    "RESAMPLES",
+    "bootstrap_interval",
+    "bootstrap_means",
+    "interval_note",
+    "mean_of_means",
+    "weighted_mean",
+]
 
 LEVEL = 0.95
 RESAMPLES = 1000
+
+FEWEST = 4
+"""Sequences that an interval needs. Of three, one resample in 27 is three times the largest, so that any 95 %
+interval would be the range of what was seen."""
 
 _MOST_DRAWS = 2**24
 
@@ -102,14 +116,24 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """The interval of a mean, 2 x M: lower and upper ends; NaN where there are fewer than two sequences.
+    """The interval of a mean, 2 x M: lower and upper ends; NaN where there are fewer than `FEWEST` sequences.
 
     For arguments see `bootstrap_means`.
     """
     weights = np.asarray(weights, np.float64)
     columns = int(np.prod(np.shape(values)[1:], dtype=np.int64))
-    if len(np.unique(np.asarray(sequences)[weights > 0])) < 2:
+    if len(np.unique(np.asarray(sequences)[weights > 0])) < FEWEST:
         return np.full((2, columns), np.nan)
     means = bootstrap_means(values, weights, sequences, groups, resamples=resamples, seed=seed)
     tail = 50 * (1 - level)
     return np.nanpercentile(means, (tail, 100 - tail), axis=0)
+
+
+def interval_note(sequences: int) -> str:
+    """What the brackets in a table are, as a sentence."""
+    there = f"{'is' if sequences == 1 else 'are'} {sequences}"
+    end = ": too few for any." if sequences < FEWEST else f". Rows of fewer than {FEWEST} have none."
+    return (
+        f"Brackets: {100 * LEVEL:.0f} % intervals from {RESAMPLES} resamples of whole sequences, of which "
+        f"there {there}{end}"
+    )

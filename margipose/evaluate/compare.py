@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margipose.data import Records
-from margipose.evaluate.bootstrap import RESAMPLES, bootstrap_interval, weighted_mean
+from margipose.evaluate.bootstrap import bootstrap_interval, interval_note, weighted_mean
 from margipose.evaluate.formats import Cell, Column, Interval, Table, table_mapping
 from margipose.evaluate.matching import describe_row, identify, match
 from margipose.evaluate.predictions import Predictions, score_predictions
@@ -254,8 +254,7 @@ def _notes(comparison: Comparison, metric: Metric) -> list[str]:
         f"{comparison.protocol.about}.",
         *differences(comparison.records, comparison.protocol),
         f"Difference: {second} minus {first}, pose by pose; {better} values are better.",
-        f"Brackets: 95 % intervals from {RESAMPLES} resamples of whole sequences, of which there "
-        + ("is 1: too few for any." if count == 1 else f"are {count}."),
+        interval_note(count),
     ]
 
 

@@ -86,7 +86,14 @@ def _twice(names: list[str]) -> str:
     return next(n for n in names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
 
 
-def match(ids: Ids, records: Records, source: str = "predictions", *, allow_missing: bool = False) -> Match:
+def match(
+    ids: Ids,
+    records: Records,
+    source: str = "predictions",
+    *,
+    allow_missing: bool = False,
+    check: bool = False,
+) -> Match:
     """Find each record's prediction.
 
     Predictions of other rows than the records' are left over: a protocol may score fewer frames.
@@ -95,6 +102,7 @@ def match(ids: Ids, records: Records, source: str = "predictions", *, allow_miss
         ids: of the predictions.
         source: what to call the predictions in errors.
         allow_missing: leave records without a prediction out, as long as some have one.
+        check: ask about frames all the same, if counting them from another number would find more.
 
     Raises:
         ValueError: for a column that the records do not have, ids that do not tell the records' rows apart,
@@ -141,10 +149,16 @@ def match(ids: Ids, records: Records, source: str = "predictions", *, allow_miss
     found = _lookup(pair, count)
     rows = np.flatnonzero(found >= 0)
     missing = count - len(rows)
-    if missing and not (allow_missing and len(rows)):
+    allowed = allow_missing and len(rows) > 0
+    frames = _frame_hint(ids, ours, theirs, len(rows)) if missing and (check or not allowed) else []
+    if missing and not allowed or frames:
         first = int(np.flatnonzero(found < 0)[0])
-        hints += _frame_hint(ids, ours, theirs, len(rows))
-        advice = "" if not len(rows) else "; allow predictions to be missing to score the others only"
+        hints += frames
+        advice = "; allow predictions to be missing to score the others only"
+        if allowed:
+            advice = "; if its frames are as stated, score the predictions unchecked"
+        elif not len(rows):
+            advice = ""
         number = "no pose" if not len(rows) else f"only {len(rows)} of {count} poses"
         raise ValueError(
             f"{source}: {number} of {records.name} {'have' if len(rows) > 1 else 'has'} a prediction; the "

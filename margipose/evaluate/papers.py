@@ -113,12 +113,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "1603.06937",
         ),
         "wei2016": Paper("Wei et al. 2016", "Convolutional Pose Machines", "CVPR 2016", "1602.00134"),
-        "xiao2018": Paper(
-            "Xiao et al. 2018",
-            "Simple Baselines for Human Pose Estimation and Tracking",
-            "ECCV 2018",
-            "1804.06208",
-        ),
         "sun2019": Paper(
             "Sun et al. 2019",
             "Deep High-Resolution Representation Learning for Human Pose Estimation",

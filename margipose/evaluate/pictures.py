@@ -31,8 +31,8 @@ _NOTHING, _INK = (216, 216, 216), (24, 24, 24)
 def extreme_picture(comparison: Comparison, extreme: Extreme, side: int = 320) -> NDArray[np.uint8]:
     """The label and both predictions upon the image, side by side; in 3D also seen from the person's side.
 
-    3D predictions are drawn with their root where the label's is, as they are scored. Where the image
-    cannot be read, the ground is grey.
+    Joints are shown that are labelled and that both predicted. 3D predictions are drawn with their root
+    where the label's is, as they are scored. Where the image cannot be read, the ground is grey.
 
     Args:
         side: of a panel, px.
@@ -47,9 +47,8 @@ def extreme_picture(comparison: Comparison, extreme: Extreme, side: int = 320) -
     if protocol.root is not None:
         root = records.skeleton.index(protocol.root)
         poses = [p - p[root] + poses[0][root] for p in poses]
-    shown = valid[0] & torch.tensor(
-        [j in protocol.joints or j == protocol.root for j in records.skeleton.joints]
-    )
+    # Also what is not scored, such as the spine, as it is what holds a body together.
+    shown = valid[0] & torch.stack([p.isfinite().all(-1) for p in poses]).all(0)
     image, scale = _ground(one)
     if protocol.dims == 3:
         seen = [project(p, resize(one.intrinsics[0], *scale)).numpy() for p in poses]

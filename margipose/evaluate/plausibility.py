@@ -68,6 +68,8 @@ def check_plausible(
     if question is None:
         root = None if protocol.root is None else CANONICAL.index(protocol.root)
         question = _orientation(p, q, scored, root, _cameras(records, rows.numpy()))
+    if question is None:
+        question = _order(p, q, valid[rows])
     if question is not None:
         raise ValueError(f"{source}: {question} If all is as stated, score the predictions unchecked")
 
@@ -101,7 +103,8 @@ def _position(p: Tensor, q: Tensor, scored: list[int], records: Records, protoco
         behind = int((p[:, scored, 2].mean(-1) <= _spread(p[:, scored])).sum())
         asked = "are they relative to the root, in world coordinates, or of another camera?"
         if 2 * behind > len(p):
-            return f"{behind} of {len(p)} poses lie at the camera or behind it: {asked}"
+            behind_it = f"{behind} of {len(p)} poses lie at the camera or behind it"
+            return f"{behind_it}: {asked} Does z point away from it?"
         intrinsics = records.intrinsics[:].double()
         true = project(q[:, scored], intrinsics)
         # A body's middle is in front of the camera even if a hand is not.
@@ -165,6 +168,29 @@ def _orientation(p: Tensor, q: Tensor, scored: list[int], root: int | None, came
             "and z away from the camera?"
         )
     return None
+
+
+def _order(p: Tensor, q: Tensor, valid: Tensor) -> str | None:
+    """Whether poses would fit far better if joints had each other's names."""
+    from scipy.optimize import linear_sum_assignment
+
+    there = [int(j) for j in torch.nonzero((valid & p.isfinite().all(-1)).all(0)).squeeze(-1)]
+    if len(p) < _ENOUGH or len(there) < 2:
+        return None
+    a, b = (points[:, there] - points[:, there].mean(-2, keepdim=True) for points in (p, q))
+    squares = [x.square().sum((0, 2)) for x in (a, b)]
+    costs = squares[0][:, None] + squares[1] - 2 * torch.einsum("nik,njk->ij", a, b)
+    error = float(costs.trace())
+    if error < float(squares[1].sum()) / 4:
+        return None
+    own, other = linear_sum_assignment(costs.numpy())
+    if float(costs[own, other].sum()) >= error / 4:
+        return None
+    named, found = next((there[i], there[j]) for i, j in zip(own, other) if i != j)
+    return (
+        f"poses fit the labels far better with joints in another order: what is called "
+        f"{CANONICAL.joints[named]} lies where {CANONICAL.joints[found]} should; in which order are they?"
+    )
 
 
 def _rotated_gain(products: Tensor, camera: Tensor) -> float:

@@ -192,8 +192,9 @@ def score_predictions(
         records: of the protocol's data set, at the protocol's scale.
         allow_missing: score the records that have a prediction, if others have none; the evaluation's
             records are then fewer.
-        check: compare size, position, orientation and sides with the labels, and ask if they suggest that
-            the predictions are not what they are stated to be; see `plausibility`.
+        check: compare size, position, orientation, sides and the order of joints with the labels, and ask if
+            they suggest that the predictions are not what they are stated to be; see `plausibility`. Ask,
+            too, if other numbers of frames would match more of the records.
 
     Raises:
         ValueError: naming the source, if predictions do not suit the protocol, rows are missing or
@@ -214,7 +215,7 @@ def score_predictions(
     joints = predictions.canonical()
     needed = _needed(protocol)
     _check_joints(predictions, joints, needed, protocol)
-    pairs = match(predictions.ids, chosen, source, allow_missing=allow_missing)
+    pairs = match(predictions.ids, chosen, source, allow_missing=allow_missing, check=check)
     if pairs.missing:
         chosen = chosen.select(pairs.rows)
     joints = joints[torch.from_numpy(pairs.poses)]
@@ -242,10 +243,12 @@ def _check_joints(
     if not missing:
         return
     names = predictions.joint_names
+    quoted = {*protocol.joints, protocol.root}
+    why = "" if quoted.intersection(missing) else " (its alignments are fitted to them)"
     strange = [] if isinstance(names, str) else [n for n in names if canonical_name(n) is None]
     raise ValueError(
-        f"{predictions.source}: protocol {protocol.name} needs joints {', '.join(missing)}, which were not "
-        "predicted" + (f"; what are {', '.join(map(repr, strange))}?" if strange else "")
+        f"{predictions.source}: protocol {protocol.name} needs joints {', '.join(missing)}{why}, which were "
+        "not predicted" + (f"; what are {', '.join(map(repr, strange))}?" if strange else "")
     )
 
 
@@ -256,8 +259,10 @@ def _check_finite(
     if wrong.any():
         row, joint = (int(i) for i in wrong.nonzero()[0])
         values: list[Any] = joints[row, needed[joint]].tolist()
+        more = int(wrong.any(-1).sum()) - 1
         raise ValueError(
             f"{source}: {CANONICAL.joints[needed[joint]]} of {describe_row(records, row)} is not finite "
-            f"({', '.join(f'{v:g}' for v in values)}), and {int(wrong.any(-1).sum()) - 1} more poses are "
-            "like this; leave such poses out and allow them to be missing, or predict them"
+            f"({', '.join(f'{v:g}' for v in values)})"
+            + (f", and {more} more pose{'s are' if more > 1 else ' is'} like this" if more else "")
+            + "; leave such poses out and allow them to be missing, or predict them"
         )

@@ -345,7 +345,6 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     ("dsnt", '"PCKh@0.5"'),
                     ("newell2016", '"PCKh@0.5"'),
                     ("wei2016", '"PCKh-0.5"'),
-                    ("xiao2018", '"PCKh@0.5"'),
                     ("sun2019", '"PCKh@0.5"'),
                 ),
             ),

@@ -49,6 +49,8 @@ def _row(protocol: str, paper: str, method: str = "", note: str = "", **values: 
 
 
 _JOINTS = "its set of joints is not exactly ours"
+_QUOTED = "MPJPE as Kanazawa et al. 2018 quote it"
+_BODY_MODEL = "a body model's joints, at its own size rather than a height of 920 mm"
 
 PUBLISHED = (
     _row("h36m", "sun2017", mpjpe=59.1, note=f"trained with MPII; {_JOINTS}"),
@@ -63,10 +65,10 @@ PUBLISHED = (
     _row("h36m_every5", "zhou2016", mpjpe=113.0, note="video; other set of joints"),
     _row("h36m_all", "martinez2017", mpjpe=62.9, p_mpjpe=47.7, note="fine-tuned 2D detector"),
     _row("h36m_all", "pavllo2019", "243 frames", mpjpe=46.8, p_mpjpe=36.5, note="video; Table 1"),
-    _row("h36m_frontal", "kanazawa2018", p_mpjpe=56.8),
-    _row("h36m_frontal", "kolotouros2019", p_mpjpe=41.1),
-    _row("mpi3d", "mehta2017", pck=0.757, auc=0.393, mpjpe=117.6),
-    _row("mpi3d", "vnect", pck=0.766, auc=0.404, mpjpe=124.7),
+    _row("h36m_frontal", "kanazawa2018", p_mpjpe=56.8, note="a body model's joints"),
+    _row("h36m_frontal", "kolotouros2019", p_mpjpe=41.1, note="a body model's joints"),
+    _row("mpi3d", "mehta2017", pck=0.757, auc=0.393, mpjpe=117.6, note=_QUOTED),
+    _row("mpi3d", "vnect", pck=0.766, auc=0.404, mpjpe=124.7, note=_QUOTED),
     _row(
         "mpi3d",
         "kanazawa2018",
@@ -76,6 +78,7 @@ PUBLISHED = (
         p_pck=0.863,
         p_auc=0.478,
         p_mpjpe=89.8,
+        note=_BODY_MODEL,
     ),
     _row("mpi3d", "margipose", pck=0.876),
     _row(
@@ -87,11 +90,11 @@ PUBLISHED = (
         p_pck=0.925,
         p_auc=0.556,
         p_mpjpe=67.5,
+        note=_BODY_MODEL,
     ),
-    _row("mpii", "wei2016", pckh=0.885, note="test set"),
+    _row("mpii", "wei2016", pckh=0.885, note="test set; trained with LSP, too"),
     _row("mpii", "newell2016", pckh=0.909, note="test set"),
     _row("mpii", "dsnt", "ResNet-50, 28 px", pckh=0.895, note="test set"),
-    _row("mpii", "xiao2018", "ResNet-152, 384 px", pckh=0.915, note="test set"),
     _row("mpii", "sun2019", "HRNet-W32", pckh=0.923, note="test set"),
     _row("lsp", "wei2016", pck_torso=0.905, note="trained with MPII and the extended set"),
     _row("lsp", "insafutdinov2016", pck_torso=0.901, note="trained with MPII and the extended set"),

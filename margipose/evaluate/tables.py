@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from margipose.evaluate.bootstrap import RESAMPLES
+from margipose.evaluate.bootstrap import interval_note
 from margipose.evaluate.formats import MISSING, Cell, Column, Table, aligned, table_mapping
 from margipose.evaluate.papers import PAPERS
 from margipose.evaluate.protocols import METRICS, Averaging, Metric, Protocol
@@ -162,10 +162,7 @@ def _notes(evaluation: Evaluation, metrics: Sequence[Metric], intervals: bool) -
         notes.append(f"{left_out} of {len(evaluation.records)} poses lack the labels to be scored.")
     if intervals:
         count = len(set(evaluation.sequence[evaluation.scores.weights > 0].tolist()))
-        notes.append(
-            f"Brackets: 95 % intervals from {RESAMPLES} resamples of whole sequences, of which there "
-            + ("is 1: too few for any." if count == 1 else f"are {count}.")
-        )
+        notes.append(interval_note(count))
     return notes
 
 

@@ -230,6 +230,16 @@ def test_pictures_show_the_label_and_both_predictions(pair, tmp_path):
     label, old, new = np.split(picture[30:200], 3, 1)
     assert (label != old).any()
     assert (old != new).any()
+    # The spine is drawn, though this protocol does not score it, unless it was not predicted.
+    spine = CANONICAL.index("spine")
+    without = pair[1].joints.clone()
+    without[:, spine] = torch.nan
+    whole = extreme_picture(compare(*pair), extreme, side=200)
+    for joints, seen in ((pair[1].joints, True), (without, False)):
+        first, second = (dataclasses.replace(e, protocol=get_protocol("h36m_s11")) for e in pair)
+        comparison = compare(first, dataclasses.replace(second, joints=joints))
+        found = extreme_picture(comparison, extreme, side=200)
+        assert np.array_equal(found[230:, :200], whole[230:, :200]) == seen
     # Where only the root is elsewhere, poses are drawn upon each other.
     moved = evaluation(pair[0].joints + torch.tensor([300.0, -200.0, 900.0]), records)
     picture = extreme_picture(compare(dataclasses.replace(pair[0], records=records), moved), extreme, 200)

@@ -216,6 +216,21 @@ def test_missing_predictions_are_left_out_only_if_that_is_allowed():
         scored(predictions(ids={**RECORDS.ids, "subject": RECORDS.ids["subject"] - 8}), allow_missing=True)
 
 
+def test_frames_that_count_from_another_number_are_not_merely_missing():
+    """Every frame of a video, counted from 0: all but the first would be taken for their neighbours."""
+    records = h36m_records(frames=tuple(range(1, 9)))
+    every = dataclasses.replace(PROTOCOL, stride=1)
+    moved = {**records.ids, "frame": records.ids["frame"] - 1}
+    made = predictions(records.joints_cam_mm.numpy(), ids=moved)
+    for options in ({}, {"allow_missing": True}):
+        with pytest.raises(
+            ValueError, match=r"only 224 of 256 .*count from 0 instead of 1\? Then 256 of 256"
+        ):
+            score_predictions(made, records, every, **options)
+    found = score_predictions(made, records, every, allow_missing=True, check=False)
+    assert len(found.records) == 224
+
+
 # --- Scores -----------------------------------------------------------------------------------------
 
 
@@ -287,10 +302,11 @@ def test_joints_that_are_not_scored_may_be_missing():
     result = scored(predictions())
     some = predictions(GUESS[:, CANONICAL.indices(names)], joint_names=names)
     score_predictions(some, RECORDS, protocol)
-    with pytest.raises(
-        ValueError, match=r"protocol h36m needs joints spine, head, which were not predicted$"
-    ):
+    with pytest.raises(ValueError, match=r"h36m needs joints spine, head, which were not predicted$"):
         scored(some)
+    aligned = dataclasses.replace(PROTOCOL, joints=protocol.joints)
+    with pytest.raises(ValueError, match=r"needs joints spine, head \(its alignments are fitted to them\), "):
+        score_predictions(some, RECORDS, aligned)
     names = ["Thorax" if j == "neck" else j for j in CANONICAL.joints]
     with pytest.raises(ValueError, match="needs joints neck, which were not predicted; what are 'Thorax'"):
         scored(predictions(joint_names=names))
@@ -304,7 +320,7 @@ def test_joints_that_are_not_finite_are_named():
     with pytest.raises(
         ValueError,
         match=r"left_knee of subject 9, action Directions, subaction 1, camera 58860488, frame 65 is not "
-        r"finite \(.*nan.*\), and 1 more poses",
+        r"finite \(.*nan.*\), and 1 more pose is like this; leave",
     ):
         scored(predictions(broken))
 
@@ -359,6 +375,11 @@ def world(joints):
         (RELATIVE * (1, -1, 1), {"space": "root_relative"}, r"better with \(x, -y, z\) for \(x, y, z\)"),
         (RELATIVE[..., [0, 2, 1]] * (1, 1, -1), {"space": "root_relative"}, r"with \(x, -z, y\)"),
         (GUESS[:, SIDES], {}, "with left and right exchanged"),
+        (
+            GUESS,
+            {"joint_names": "h36m_17"},
+            "in another order: what is called head_top lies where right_ankle should; in which order",
+        ),
     ],
 )
 def test_asks_if_predictions_look_like_something_else(joints, changes, question):

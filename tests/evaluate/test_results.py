@@ -8,6 +8,7 @@ from margipose.evaluate import get_protocol, labels, published_table, score_reco
 from margipose.evaluate.bootstrap import (
     bootstrap_interval,
     bootstrap_means,
+    interval_note,
     mean_of_means,
     weighted_mean,
 )
@@ -183,11 +184,17 @@ def test_many_sequences_are_drawn_in_blocks(monkeypatch):
     np.testing.assert_allclose(bootstrap_means(values, np.ones(40), np.arange(40), resamples=100), whole)
 
 
-def test_one_sequence_has_no_interval():
-    ends = bootstrap_interval(np.arange(6.0), np.ones(6), np.zeros(6, int))
-    assert np.isnan(ends).all()
-    # One that cannot be scored is not a second.
-    assert np.isnan(bootstrap_interval(np.arange(2.0), np.array([1.0, 0]), np.arange(2))).all()
+def test_few_sequences_have_no_interval():
+    for count in (1, 2, 3):
+        ends = bootstrap_interval(np.arange(6.0), np.ones(6), np.arange(6) % count)
+        assert np.isnan(ends).all()
+        assert f"{count}: too few for any." in interval_note(count)
+    # One that cannot be scored is not a fourth.
+    assert np.isnan(bootstrap_interval(np.arange(4.0), np.array([1, 1, 1, 0.0]), np.arange(4))).all()
+    # Of four the ends are no longer what has been seen.
+    low, high = bootstrap_interval(np.arange(4.0), np.ones(4), np.arange(4))[:, 0]
+    assert 0 < low < high < 3
+    assert interval_note(4).endswith("of which there are 4. Rows of fewer than 4 have none.")
 
 
 def test_weighted_means_leave_out_what_weighs_nothing():
