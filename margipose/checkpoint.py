@@ -35,7 +35,17 @@ from margipose.model import ModelSpec, build_model
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, from_mapping, to_mapping
 
-__all__ = ["CheckpointError", "Loaded", "convert", "describe", "legacy_key", "load", "save"]
+__all__ = [
+    "CheckpointError",
+    "Loaded",
+    "convert",
+    "describe",
+    "from_document",
+    "legacy_key",
+    "load",
+    "save",
+    "to_document",
+]
 
 FORMAT = 1
 _ENTRY = "margipose"
@@ -91,21 +101,9 @@ def save(
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"{path}: weights cannot be stored as {dtype}; give a floating-point type")
     try:
-        joints = _joints(model.spec, input_spec)
+        metadata = {_ENTRY: to_document(model.spec, input_spec, provenance)}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    document = {
-        "format": FORMAT,
-        "model": to_mapping(model.spec),
-        "input": to_mapping(input_spec),
-        "joints": joints,
-    }
-    try:
-        document["provenance"] = dict(provenance or {})
-        metadata = {_ENTRY: json.dumps(document)}
-        _document(metadata[_ENTRY])
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: JSON cannot express the provenance: {error}") from error
     tensors = {}
     for key, value in model.state_dict().items():
         kept = value.detach().to("cpu", dtype if value.is_floating_point() else None)
@@ -136,8 +134,8 @@ def load(path: Path_, device: torch.device | str = "cpu") -> Loaded:
             spec, input_spec, provenance = legacy.describe(content)
             weights, name_of = content["state_dict"], partial(legacy_key, spec)
         else:
-            document, weights = _read(path, with_weights=True)
-            spec, input_spec, provenance = _parse(document)
+            text, weights = _read(path, with_weights=True)
+            spec, input_spec, provenance = from_document(text)
             name_of = str
         model = _fill(spec, weights, name_of)
     return Loaded(model.to(device).eval(), input_spec, provenance)
@@ -154,7 +152,7 @@ def describe(path: Path_) -> dict[str, Any]:
         if _is_pickle(path):
             spec, input_spec, provenance = legacy.describe(legacy.read(path))
         else:
-            spec, input_spec, provenance = _parse(_read(path)[0])
+            spec, input_spec, provenance = from_document(_read(path)[0])
     return {
         "model": to_mapping(spec),
         "input": to_mapping(input_spec),
@@ -171,6 +169,44 @@ def convert(source: Path_, target: Path_, dtype: torch.dtype | None = None) -> N
     """
     model, input_spec, provenance = load(source)
     save(target, model, input_spec, {**provenance, "converted_from": Path(source).name}, dtype)
+
+
+# --- What a file says of itself -------------------------------------------------------------------
+
+
+def to_document(spec: ModelSpec, input_spec: InputSpec, provenance: Mapping[str, Any] | None = None) -> str:
+    """The JSON document that travels with weights in any format, as this module's text describes it.
+
+    Raises:
+        ValueError: if the skeleton has not as many joints as the network, or JSON cannot express the
+            provenance.
+    """
+    document = {
+        "format": FORMAT,
+        "model": to_mapping(spec),
+        "input": to_mapping(input_spec),
+        "joints": _joints(spec, input_spec),
+    }
+    try:
+        document["provenance"] = dict(provenance or {})
+        text = json.dumps(document)
+        _document(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"JSON cannot express the provenance: {error}") from error
+    return text
+
+
+def from_document(text: str) -> tuple[ModelSpec, InputSpec, dict[str, Any]]:
+    """What `to_document` wrote: the network, its input, and where it comes from.
+
+    Raises:
+        ValueError: if the text is not such a document.
+    """
+    try:
+        document = _document(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata entry {_ENTRY!r} is not valid ({error})") from error
+    return _parse(document)
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -198,7 +234,7 @@ def _is_pickle(path: Path) -> bool:
     raise ValueError("neither a safetensors file nor one written by torch.save")
 
 
-def _read(path: Path, with_weights: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path, with_weights: bool = False) -> tuple[str, dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -209,10 +245,7 @@ def _read(path: Path, with_weights: bool = False) -> tuple[dict[str, Any], dict[
         raise ValueError(f"damaged, or not a safetensors file ({error})") from error
     if _ENTRY not in metadata:
         raise ValueError(f"has no metadata entry {_ENTRY!r}, so it is no MargiPose checkpoint")
-    try:
-        return _document(metadata[_ENTRY]), weights
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the metadata entry {_ENTRY!r} is not valid ({error})") from error
+    return metadata[_ENTRY], weights
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ ONLY_IN = {
     "matplotlib": {"draw"},
     "plotly": {"draw"},
     "onnx": {"export"},
+    "onnxruntime": {"export"},
     "sacred": set(),
     "argparse": {"cli"},
     "pickle": set(),
