@@ -38,7 +38,8 @@ class TrainConfig:
             things that cover the person, by these probabilities.
         backgrounds, cloth, objects: folders of pictures for that (objects: with transparency); made by
             chance if empty.
-        epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped.
+        epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped. Several processes
+            share each batch, so that neither it nor the learning rate depends on how many there are.
         optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
         schedule: of the learning rate; see `schedule`.
         clip_norm: limit of the gradient's norm; 0 for none.
@@ -53,13 +54,14 @@ class TrainConfig:
         best_metric: by which `best.safetensors` is chosen, where the run evaluates as it goes; empty for
             the one that the protocol's papers quote.
         patience: stop after so many evaluations without a better one; 0 for never.
+        log_every: tell loss and speed each time after so many steps.
         checkpoint_minutes: the run can go on from a point at most so long ago, or from the last epoch.
         keep_checkpoints: how many networks of past epochs to keep.
         on_bad_sample: what to do about an example that cannot be read: stop, or take another one.
         on_bad_loss: what to do about a loss that is not finite: stop, or leave the step out ...
         bad_loss_limit: ... as long as no more than so many were.
         seed: of the initial weights, the order of examples and the augmentation.
-        workers: processes that prepare samples.
+        workers: processes that prepare samples, for each process that trains.
         device: "auto" takes a GPU if there is one.
     """
 
@@ -97,6 +99,7 @@ class TrainConfig:
     eval_every: int = 0
     best_metric: str = ""
     patience: int = 0
+    log_every: int = 50
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
     on_bad_sample: Literal["raise", "skip"] = "raise"
@@ -107,7 +110,7 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "sigma", "accumulate", "checkpoint_minutes"):
+        for name in ("epochs", "batch_size", "lr", "sigma", "accumulate", "checkpoint_minutes", "log_every"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"TrainConfig.{name}: must be positive and finite, got {getattr(self, name)}"

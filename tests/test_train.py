@@ -73,7 +73,8 @@ def test_training_lowers_the_loss_and_leaves_everything_in_its_directory(tiny, t
     values = result.evaluation.overall().values
     assert dict((name, value) for name, value, _ in logged)["eval_mpjpe"] == values["mpjpe"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(x["name"], x["value"], x["step"]) for x in lines] == logged
+    # What goes by the clock, or is part of a mean, has a slash in its name.
+    assert [(x["name"], x["value"], x["step"]) for x in lines] == [e for e in logged if "/" not in e[0]]
     loaded = checkpoint.load(result.checkpoint)
     assert loaded.input_spec.width == 64
     assert loaded.provenance["config"]["lr"] == 1e-3

@@ -92,6 +92,7 @@ def _train(args: argparse.Namespace) -> None:
     from margipose.evaluate import format_table
     from margipose.spec import to_mapping
     from margipose.train import fit
+    from margipose.train.distributed import joined
 
     if args.list:
         print("named configurations:")
@@ -101,11 +102,20 @@ def _train(args: argparse.Namespace) -> None:
         for key, value in to_mapping(TrainConfig()).items():
             print(f"  {key:20} {json.dumps(value)}")
         return
-    config = combine(*parse_updates(args.words))
-    result = fit(config, lambda name, value, step: print(f"step {step}: {name} {value:.4g}"), progress=True)
-    if result.evaluation is not None:
-        print(format_table(result.evaluation.rows()))
-    print(f"weights: {result.checkpoint}")
+
+    def log(name: str, value: float, step: int) -> None:
+        if "/" not in name:  # what goes by the clock is told too often to be printed
+            print(f"step {step}: {name} {value:.4g}")
+
+    with joined() as world:
+        with world.agreed():
+            config = combine(*parse_updates(args.words))
+        result = fit(config, log, progress=True)
+        if not world.main:
+            return
+        if result.evaluation is not None:
+            print(format_table(result.evaluation.rows()))
+        print(f"weights: {result.checkpoint}")
 
 
 def _lr_range_test(args: argparse.Namespace) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ def batches(
     batch_size: int,
     workers: int = 0,
     device: torch.device | str = "cpu",
-    sampler: Sampler | None = None,
+    sampler: Sampler | Iterable[Any] | None = None,
 ) -> Iterator[Any]:
     """Batches of a data set (of `Sample`s: one with a leading dimension), in its order or a sampler's.
 
@@ -31,6 +32,7 @@ def batches(
     Raises:
         ValueError: for what is wrong with a file, as its reader told it. (The loader's own error quotes the
             whole traceback of a worker process.)
+        ChildProcessError: if a process that prepares samples ends before its time.
     """
     loader = DataLoader(
         dataset,
@@ -39,6 +41,8 @@ def batches(
         num_workers=workers,
         worker_init_fn=_one_thread,
         pin_memory=torch.device(device).type == "cuda",
+        # Else it would draw its workers' seeds from the numbers that the network's chance comes from.
+        generator=torch.Generator(),
     )
     try:
         yield from loader
@@ -47,6 +51,13 @@ def batches(
         if "Original Traceback" not in message:
             raise
         raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from None
+    except RuntimeError as error:
+        if not re.match(r"DataLoader worker .* (exited unexpectedly|is killed by signal)", str(error)):
+            raise
+        raise ChildProcessError(
+            f"a process that prepares samples has ended ({str(error).splitlines()[0].rstrip('. ')}): was it "
+            "killed, or is memory short? Fewer workers need less"
+        ) from None
 
 
 def _one_thread(worker: int) -> None:

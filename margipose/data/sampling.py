@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from math import gcd, isfinite, lcm
 from typing import Any, NamedTuple
 
@@ -84,16 +85,17 @@ class ShuffledDraws(Sampler[Draw]):
     Data sets are the parts of a `MixedDataset`, by their lengths. Each runs through its own permutations,
     however short it is, and they take turns as evenly as their shares allow; over every whole round of
     turns the shares are exact. Drawing number n is the same whoever asks: `start` continues after an
-    interruption, and each of several ranks takes every `ranks`-th drawing, so that together they see what
-    one process would.
+    interruption, and several ranks take turns in blocks of drawings, so that together they see what one
+    process would. (In blocks, since a rank that took every other drawing of two data sets would see but one.)
 
     Args:
         lengths: of the data sets.
-        count: how many to draw, by all ranks together; a multiple of `ranks`.
+        count: how many to draw, by all ranks together; a multiple of `ranks * block`.
         seed: of the order.
         shares: how often each is drawn relative to the others, e.g. (1, 1) or (0.7, 0.3); equal if None.
         start: how many were drawn before.
         rank, ranks: of this process, and how many there are.
+        block: how many drawings one rank takes before it is the next one's turn.
 
     Raises:
         ValueError: for an empty data set, shares that are not positive, or counts that do not divide.
@@ -108,6 +110,7 @@ class ShuffledDraws(Sampler[Draw]):
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        block: int = 1,
     ) -> None:
         shares = [1] * len(lengths) if shares is None else list(shares)
         fits = len(shares) == len(lengths) and all(isfinite(s) and s > 0 for s in shares)
@@ -115,10 +118,12 @@ class ShuffledDraws(Sampler[Draw]):
             raise ValueError(
                 f"every data set needs examples and a share, got lengths {list(lengths)}, shares {shares}"
             )
-        if not 0 <= rank < ranks or count % ranks:
-            raise ValueError(f"rank {rank} of {ranks} cannot draw its part of {count} examples")
+        if not 0 <= rank < ranks or block < 1 or count % (ranks * block):
+            raise ValueError(
+                f"rank {rank} of {ranks} cannot draw its part of {count} examples in blocks of {block}"
+            )
         self.lengths, self.count, self.seed, self.start = list(lengths), count, seed, start
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.block = rank, ranks, block
         self._turn = _turns(shares)
 
     def __len__(self) -> int:
@@ -129,7 +134,9 @@ class ShuffledDraws(Sampler[Draw]):
         offsets = np.cumsum([0, *self.lengths[:-1]])
         per_round = [self._turn.count(d) for d in range(len(self.lengths))]
         before = [self._turn[:place].count(which) for place, which in enumerate(self._turn)]
-        for number in range(self.start + self.rank, self.start + self.count, self.ranks):
+        first, stride = self.start + self.rank * self.block, self.ranks * self.block
+        blocks = (range(n, n + self.block) for n in range(first, self.start + self.count, stride))
+        for number in chain.from_iterable(blocks):
             rounds, place = divmod(number, len(self._turn))
             which = self._turn[place]
             lap, step = divmod(rounds * per_round[which] + before[place], self.lengths[which])

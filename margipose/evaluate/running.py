@@ -20,7 +20,7 @@ from margipose.evaluate.scoring import labels
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
-__all__ = ["Crops", "evaluate", "joints_in_camera", "predict"]
+__all__ = ["Crops", "evaluate", "joints_in_camera", "predict", "predict_joints"]
 
 Crops = Literal["one", "flip", "ten"]
 """What is predicted from: the plain crop; it and its mirror image; the ten of `augment.multi_crop`."""
@@ -83,12 +83,14 @@ def predict(
     workers: int = 0,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[tuple[Sample, Tensor]]:
     """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU).
 
     With several crops of each example both have a dimension more: `B x C`.
 
     Args:
+        rows: which examples, in this order; all of them by default.
         batch_size: most images that the network sees at once; with more crops than that, those of one
             example.
     """
@@ -99,14 +101,67 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        loader = batches(_Variants(dataset, numbers) if numbers else dataset, examples, workers, device)
-        count = -(-len(dataset) // examples)
+        source = _Variants(dataset, numbers) if numbers else dataset
+        loader = batches(source, examples, workers, device, rows)
+        count = -(-len(dataset if rows is None else rows) // examples)
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
             images = batch.image.flatten(0, -4)
             coords = model(images.to(device)).coords_norm.cpu()
             yield batch, coords.unflatten(0, batch.image.shape[:-3])
     finally:
         model.train(was_training)
+
+
+def predict_joints(
+    model: nn.Module,
+    dataset: PoseDataset,
+    protocol: Protocol,
+    *,
+    rows: Sequence[int] | None = None,
+    crops: Crops = "one",
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Tensor:
+    """Joints of a data set's examples as `score_records` compares them with their labels.
+
+    Predictions of several crops are brought back to the original camera, each with its own depth of the
+    root, and averaged there.
+
+    Args:
+        rows: which examples, in this order; all of them by default.
+
+    Returns:
+        N x J x 3 float64, mm in the original camera; by a 2D protocol N x J x 2, pixels of the image that the
+        records' intrinsics belong to.
+
+    Raises:
+        ValueError: for an empty data set, or one whose labels do not suit the protocol.
+    """
+    records = dataset.records
+    if len(records) == 0:
+        raise ValueError(f"{records.name}: there is nothing to evaluate")
+    labels(records.select([0]), protocol)  # refuses before the network runs for hours
+    found = [torch.empty(0, len(dataset.skeleton), protocol.dims, dtype=torch.float64)]
+    predictions = predict(
+        model,
+        dataset,
+        crops=crops,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        progress=progress,
+        rows=rows,
+    )
+    for batch, coords_norm in predictions:
+        joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
+        if protocol.dims == 2:
+            # The records' own camera: labels are in its pixels, whatever size the image was stored in.
+            intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
+            joints = project(joints, intrinsics)
+        found.append(joints if crops == "one" else joints.mean(1))
+    return torch.cat(found)
 
 
 def evaluate(
@@ -120,33 +175,19 @@ def evaluate(
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> Evaluation:
-    """Predict every example of a data set and score the poses.
-
-    Predictions of several crops are brought back to the original camera, each with its own depth of the
-    root, and averaged there.
+    """Predict every example of a data set and score the poses; see `predict_joints`.
 
     Raises:
         ValueError: for an empty data set, or one whose labels do not suit the protocol.
     """
-    records = dataset.records
-    if len(records) == 0:
-        raise ValueError(f"{records.name}: there is nothing to evaluate")
-    labels(records.select([0]), protocol)  # refuses before the network runs for hours
-    found = []
-    predictions = predict(
+    joints = predict_joints(
         model,
         dataset,
+        protocol,
         crops=crops,
         batch_size=batch_size,
         workers=workers,
         device=device,
         progress=progress,
     )
-    for batch, coords_norm in predictions:
-        joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
-        if protocol.dims == 2:
-            # The records' own camera: labels are in its pixels, whatever size the image was stored in.
-            intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
-            joints = project(joints, intrinsics)
-        found.append(joints if crops == "one" else joints.mean(1))
-    return score_records(torch.cat(found), records, protocol)
+    return score_records(joints, dataset.records, protocol)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -19,6 +21,8 @@ from margipose.model import build_model
 from margipose.schedule import learning_rate
 from margipose.spec import to_mapping
 from margipose.train.device import autocast
+from margipose.train.distributed import World
+from margipose.train.timing import Phases
 
 __all__ = ["Engine", "NotFinite"]
 
@@ -27,22 +31,36 @@ class NotFinite(ValueError):
     """A loss that is NaN or infinite; the weights have not been changed by it."""
 
 
+class _Placed(NamedTuple):
+    """What a step needs of a part of a batch, on the device."""
+
+    images: Tensor
+    target_norm: Tensor
+    valid: Tensor
+    depth_valid: Tensor
+
+
 class Engine:
     """Network, optimiser and what belongs to them.
 
     Attributes:
         model: the network in training.
         device: that it is on.
+        phases: how long the parts of steps take; whoever takes steps adds the time that data take.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device, world: World | None = None) -> None:
         """Build everything as configured.
+
+        Args:
+            world: the processes that take each step together; this one alone by default.
 
         Raises:
             ValueError: for a precision that the device has not got, or weights to start from that are those
                 of another network.
         """
-        self.config, self.device = config, device
+        self.config, self.device, self.world = config, device, world or World()
+        self.phases = Phases(device)
         with autocast(device, config.precision):  # is refused here if it is not possible
             pass
         torch.manual_seed(config.seed)
@@ -52,13 +70,14 @@ class Engine:
             self.model = build_model(config.model, config.pretrained).to(device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._parallel = self.world.parallel(self.model)
         self._optimiser = _optimiser(config, self.model)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._averaged: AveragedModel | None = None
         if config.ema > 0:
             self._averaged = AveragedModel(self.model, multi_avg_fn=_moving(config.ema), use_buffers=True)
         # The compiled network shares its weights with the other.
-        self._forward = torch.compile(self.model) if config.compile else self.model
+        self._forward = torch.compile(self._parallel) if config.compile else self._parallel
 
     @property
     def best_model(self) -> nn.Module:
@@ -70,40 +89,65 @@ class Engine:
         """The learning rate of the last step."""
         return float(self._optimiser.param_groups[0]["lr"])
 
-    def step(self, batches: Sequence[Sample], step: int, total: int) -> Tensor:
+    def seed(self, epoch: int) -> None:
+        """Start the chance in the network, such as dropout, that an epoch has in this process."""
+        numbers = np.random.SeedSequence((self.config.seed, epoch, self.world.rank))
+        torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
+
+    def step(self, batches: Sequence[Sample], step: int, total: int, count: float | None = None) -> Tensor:
         """Learn from one batch, which may come in parts.
 
         Args:
-            batches: parts of the batch; their gradients add up to those of the whole.
+            batches: parts of the batch, or of this process's share of it; their gradients add up to those of
+                the whole.
             step: number of this step, from 1 to `total`.
+            count: how many joints count in the whole batch; those of `batches`, if left out.
 
         Returns:
             The loss, a scalar: the mean over all joints that count.
 
         Raises:
-            NotFinite: if the loss is. Weights and averages stay as they are.
+            NotFinite: if the loss is. Weights, statistics and averages stay as they are, the statistics only
+                where the configuration skips such steps.
         """
-        self._set_rate(*self._schedule(step, total))
-        return self.learn(batches)
-
-    def _schedule(self, step: int, total: int) -> tuple[float, float]:
         config = self.config
-        return learning_rate(config.schedule, step, total, config.lr, config.momentum)
+        self._set_rate(*learning_rate(config.schedule, step, total, config.lr, config.momentum))
+        return self.learn(batches, None, count)
 
-    def learn(self, batches: Sequence[Sample], lr: float | None = None) -> Tensor:
+    def learn(self, batches: Sequence[Sample], lr: float | None = None, count: float | None = None) -> Tensor:
         """`step` at the learning rate that is set, or at another one."""
         if lr is not None:
             self._set_rate(lr, self.config.momentum)
         self._optimiser.zero_grad(set_to_none=True)
-        counts = torch.stack([b.valid.sum() for b in batches]).double()
-        shares = (counts / counts.sum().clamp(min=1)).tolist()
+        counts = [float(b.valid.sum()) for b in batches]
+        whole = max(1.0, sum(counts) if count is None else count)
+        statistics = [b.clone() for b in self.model.buffers()] if self.config.on_bad_loss == "skip" else []
         total = torch.zeros((), device=self.device)
-        for batch, share in zip(batches, shares):
-            loss = self._loss(batch) * share
-            total += loss.detach()
-            self._scaler.scale(loss).backward()
+        for number, (batch, n) in enumerate(zip(batches, counts), 1):
+            total += self._descend(batch, n / whole, last=number == len(batches))
+        total = self.world.sum_(total)
         if not total.isfinite():
+            for buffer, value in zip(self.model.buffers(), statistics):
+                buffer.copy_(value)
             raise NotFinite(f"the loss is {total.item()}")
+        self._update()
+        self.phases.end("optimiser")
+        return total
+
+    def _descend(self, batch: Sample, share: float, last: bool) -> Tensor:
+        """Add the gradient of a part of a batch; returns its part of the loss."""
+        # Processes average their gradients, while their sum is wanted; and once, with the last part.
+        waiting = nullcontext() if last or self.world.alone else self._parallel.no_sync()  # type: ignore
+        with waiting, self.world.connected():
+            placed = self._placed(batch)
+            self.phases.end("transfer")
+            loss = self._loss(placed) * share
+            self.phases.end("forward")
+            self._scaler.scale(loss * self.world.size).backward()
+            self.phases.end("backward")
+        return loss.detach()
+
+    def _update(self) -> None:
         if self.config.clip_norm > 0:
             self._scaler.unscale_(self._optimiser)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -114,21 +158,23 @@ class Engine:
         self._scaler.update()
         if self._averaged is not None:
             self._averaged.update_parameters(self.model)
-        return total
 
-    def _loss(self, batch: Sample) -> Tensor:
-        config = self.config
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    def _placed(self, batch: Sample) -> _Placed:
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         images = batch.image.to(self.device, non_blocking=True).contiguous(memory_format=layout)
-        target, valid, has_depth = (
-            x.to(self.device, non_blocking=True) for x in (batch.target_norm, batch.valid, batch.depth_valid)
-        )
+        others = (batch.target_norm, batch.valid, batch.depth_valid)
+        return _Placed(images, *(x.to(self.device, non_blocking=True) for x in others))
+
+    def _loss(self, batch: _Placed) -> Tensor:
+        config = self.config
         with autocast(self.device, config.precision):
-            stages = self._forward(images).stages
+            stages = self._forward(batch.images).stages
         # Divergences and distances lose what matters in half precision.
         stages = [type(s)(*(plane.float() for plane in s)) for s in stages]
         pixelwise = None if config.pixelwise_loss == "none" else config.pixelwise_loss
-        return marginal_loss(stages, target, has_depth, valid, config.sigma, pixelwise)
+        return marginal_loss(
+            stages, batch.target_norm, batch.depth_valid, batch.valid, config.sigma, pixelwise
+        )
 
     def _set_rate(self, lr: float, momentum: float) -> None:
         for group in self._optimiser.param_groups:
@@ -139,26 +185,40 @@ class Engine:
                 group["momentum"] = momentum
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
+        """All that the next step depends on, as tensors and plain values; for all processes."""
+        chance = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
         return {
             "model": self.model.state_dict(),
             "averaged": None if self._averaged is None else self._averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "rng": self.world.gather(chance),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a `state_dict`; what is wrong with one raises what PyTorch raises."""
+        """Take up a `state_dict`; what is wrong with one raises what PyTorch raises.
+
+        What is random in the network goes on as it would have if there are as many processes as there were,
+        and is as good as new otherwise.
+        """
         self.model.load_state_dict(state["model"])
         if self._averaged is not None:
             self._averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        if self.device.type == "cuda" and state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"])
+        chances = state["rng"]
+        if len(chances) != self.world.size:
+            # Processes must not share their chance.
+            numbers = np.random.SeedSequence((*chances[0]["cpu"].tolist(), self.world.size, self.world.rank))
+            torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
+            return
+        chance = chances[self.world.rank]
+        torch.set_rng_state(chance["cpu"])
+        if self.device.type == "cuda" and chance["cuda"] is not None:
+            torch.cuda.set_rng_state(chance["cuda"], self.device)
 
 
 def _started(config: TrainConfig) -> nn.Module:

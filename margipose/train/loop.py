@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from margipose import checkpoint
-from margipose.augment import RANGES_2D, RANGES_3D
-from margipose.composite import Textures
 from margipose.config import TrainConfig
-from margipose.data import PoseDataset, Records, Sample, load_records
-from margipose.data.loading import batches
-from margipose.data.sampling import ForgivingDataset, MixedDataset, ShuffledDraws
-from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol
-from margipose.textures import PicturePool
+from margipose.data import PoseDataset
+from margipose.evaluate import Evaluation, Protocol, get_protocol
+from margipose.train.batches import Batch, batch_parts, examples_of
 from margipose.train.device import pick_device
+from margipose.train.distributed import World, evaluate_together, joined, mark
 from margipose.train.engine import Engine, NotFinite
-from margipose.train.run_dir import RunDir, provenance
+from margipose.train.run_dir import Progress, RunDir, damaged, provenance
+from margipose.train.sets import load_set, load_training_sets
+from margipose.train.stopping import Interrupted, Stop, stop_signals
 
-__all__ = ["FitResult", "Interrupted", "fit", "load_training_sets"]
+__all__ = ["FitResult", "Snapshot", "fit"]
 
 Log = Callable[[str, float, int], None]
 
@@ -40,88 +38,85 @@ class FitResult:
     evaluation: Evaluation | None
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the training after a step; the same configuration goes on from there."""
+@dataclass(frozen=True)
+class Snapshot:
+    """A network as it was evaluated in the course of a training.
+
+    Attributes:
+        step: how many steps it has learned.
+        model: the network, not in training mode.
+        dataset: what it was evaluated on; without an `eval_set`, the first of those it learns from.
+        evaluation: how it scored; None without an `eval_set`.
+        device: that the network is on.
+    """
+
+    step: int
+    model: nn.Module
+    dataset: PoseDataset
+    evaluation: Evaluation | None
+    device: torch.device
 
 
-def fit(config: TrainConfig, log: Log | None = None, progress: bool = False) -> FitResult:
+Show = Callable[[Snapshot], None]
+
+
+def fit(
+    config: TrainConfig, log: Log | None = None, progress: bool = False, show: Show | None = None
+) -> FitResult:
     """Train as configured, going on where an interrupted run in the same directory stopped.
 
     A run that was interrupted between two steps by SIGINT or SIGTERM, or that died and goes on from what it
     wrote last, ends with the same weights as one that was not (on a CPU with as many threads: bit for bit).
 
+    Processes that `torchrun` started train together (see `distributed`): each computes its part of every
+    batch, and the result is that of one process but for rounding. Only the main one logs, shows and writes.
+
     Args:
-        log: receives `loss` (mean over an epoch), `lr` (its last) and `eval_<metric>`; steps are counted
-            from 1.
+        log: receives, with the number of steps done, `loss` (mean over an epoch), `lr` (its last) and
+            `eval_<metric>`, which the run's `metrics.jsonl` has, too; and every `log_every` steps what
+            differs from run to run: `train/loss` (mean since the last time), `train/lr`, and the speed (see
+            `Phases.read`), of this process but for the images per second, which are those of all.
         progress: show a progress bar.
+        show: receives a `Snapshot` after each evaluation, and after the last step.
+
+    Returns:
+        The same in every process.
 
     Raises:
-        ValueError: for data that is missing or does not fit, a directory with a different run in it, or a
-            loss that is not finite.
-        OSError: if the directory cannot be written to. What was written before stays.
-        Interrupted: after SIGINT or SIGTERM.
+        ValueError: for data that is missing or does not fit, a directory with a different run in it, a batch
+            that cannot be split over the processes, or a loss that is not finite.
+        OSError: if the directory cannot be written to, a process that prepares samples ends, or another
+            process of the run does. What was written before stays.
+        Interrupted: after SIGINT or SIGTERM, in all processes even if one of them received it.
+        SystemExit: in processes of `torchrun` but the main one, where that one raises one of these.
     """
-    device = pick_device(config.device)
-    datasets = load_training_sets(config)
-    run = _Run(config, device, datasets, log, progress)
-    with _signals() as interrupted:
+    with joined() as world, stop_signals(insist=world.alone) as stop:
+        with world.agreed():
+            _check_batch(config, world)
+            device = world.device(pick_device(config.device))
+            datasets = load_training_sets(config)
+        run = _Run(config, world, device, datasets, _Tell(log, show, progress) if world.main else _Tell())
         while not run.finished:
-            run.epoch(interrupted)
-    return run.finish()
+            run.epoch(stop)
+        return run.finish(stop)
 
 
-def _load(config: TrainConfig, name: str, universal: bool) -> Records:
-    """Records of "<data set>/<split>"."""
-    which, split = name.split("/")
-    root = config.data_roots.get(which) or Path(config.data_dir) / which
-    return load_records(which, root, split, universal=universal)
+def _check_batch(config: TrainConfig, world: World) -> None:
+    if config.batch_size % (world.size * config.accumulate):
+        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise ValueError(
+            f"TrainConfig.batch_size: a batch of {config.batch_size} cannot be split{parts} over "
+            f"{world.size} processes: give a multiple of {world.size * config.accumulate}"
+        )
 
 
-def load_training_sets(config: TrainConfig) -> list[PoseDataset]:
-    """What a run trains on.
+@dataclass(frozen=True)
+class _Tell:
+    """Whom to tell what."""
 
-    Raises:
-        ValueError: if it is to train on nothing, or data are missing or do not fit.
-    """
-    if not config.train_sets:
-        raise ValueError("TrainConfig.train_sets: nothing to train on; give for example 'mpi3d/train'")
-    textures = Textures(*(_pictures(folder) for folder in (config.backgrounds, config.cloth, config.objects)))
-    return [_load_training(config, name, textures) for name in config.train_sets]
-
-
-def _pictures(folder: str) -> PicturePool | None:
-    return PicturePool(folder) if folder else None
-
-
-def _load_training(config: TrainConfig, name: str, textures: Textures) -> PoseDataset:
-    records = _load(config, name, config.input.universal_scale)
-    if not config.augment:
-        return PoseDataset(records, config.input)
-    ranges = RANGES_3D if records.has_depth else RANGES_2D
-    return PoseDataset(
-        records, config.input, ranges, config.seed, composite=config.composite, textures=textures
-    )
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    log: Log | None = None
+    show: Show | None = None
+    progress: bool = False
 
 
 class _Run:
@@ -130,31 +125,49 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
+        world: World,
         device: torch.device,
         datasets: list[PoseDataset],
-        log: Log | None,
-        progress: bool,
+        tell: _Tell,
     ) -> None:
-        self.config, self.device, self.log, self.progress = config, device, log, progress
+        self.config, self.world, self.device, self.datasets, self.tell = config, world, device, datasets, tell
+        self.path = Path(config.run_dir)
         self.evaluated: PoseDataset | None = None
         self.protocol: Protocol | None = None
-        if config.eval_set:
-            self.protocol = get_protocol(config.eval_set.split("/")[0])
-            first = self.protocol.metrics[0].name
-            self.best_metric = self.protocol.metric(config.best_metric or first)
-            self.evaluated = PoseDataset(
-                _load(config, config.eval_set, self.protocol.universal), config.input
-            )
-        self.datasets = datasets
-        self.engine = Engine(config, device)
-        self.dir = RunDir(config)
-        self.done, state = self.dir.load()
+        with world.agreed():
+            if config.eval_set:
+                self.protocol = get_protocol(config.eval_set.split("/")[0])
+                first = self.protocol.metrics[0].name
+                self.best_metric = self.protocol.metric(config.best_metric or first)
+                self.evaluated = PoseDataset(
+                    load_set(config, config.eval_set, self.protocol.universal), config.input
+                )
+            self.engine = Engine(config, device, world)
+        self.dir: RunDir | None = None
+        self.done, state = world.from_main(self._open)
         self.evaluation: tuple[int, Evaluation] | None = None
-        if state is not None:
-            try:
-                self.engine.load_state_dict(state)
-            except Exception as error:  # what does not fit comes to light in every way that there is
-                raise self.dir.damaged() from error
+        with world.agreed():
+            if state is not None:
+                self._restore(state)
+        self._notes: list[str] = []
+        self._recent: list[float] = []
+        self._saved = (self.done.step, time.monotonic())
+        if tell.progress and not world.alone:
+            part = config.batch_size // world.size
+            tqdm.write(
+                f"{world.size} processes: a batch of {config.batch_size} is {world.size} x {part} examples, "
+                f"the learning rate {config.lr:g} is for the whole of it"
+            )
+
+    def _open(self) -> tuple[Progress, dict[str, Any] | None]:
+        self.dir = RunDir(self.config, self.world.size)
+        return self.dir.load()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.engine.load_state_dict(state)
+        except Exception as error:  # what does not fit comes to light in every way that there is
+            raise damaged(self.path / "state.pt") from error
 
     @property
     def total(self) -> int:
@@ -165,97 +178,105 @@ class _Run:
         return self.done.finished or self.done.epochs >= self.config.epochs
 
     def record(self, values: dict[str, float]) -> None:
+        known = {(name, step) for name, _, step in self.done.history}
         for name, value in values.items():
             entry = (name, float(value), self.done.step)
-            self.done.history.append(entry)
-            if self.log is not None:
-                self.log(*entry)
+            if (name, self.done.step) not in known:  # a run that is asked for again evaluates once more
+                self.done.history.append(entry)
+            if self.tell.log is not None:
+                self.tell.log(*entry)
 
     def save(self) -> None:
-        self.dir.save(self.done, self.engine.state_dict())
+        """Write down how far the run has come."""
+        for notes in self.world.gather(self._notes):
+            self.done.bad_samples += notes
+        self._notes = []
+        state = self.engine.state_dict()
+        self.world.only_main(lambda: self._directory.save(self.done, state))
+        self._saved = (self.done.step, time.monotonic())
 
-    def epoch(self, interrupted: threading.Event) -> None:
+    @property
+    def _directory(self) -> RunDir:
+        assert self.dir is not None, "only the main process has the run's directory"
+        return self.dir
+
+    # --- Steps ------------------------------------------------------------------------------------
+
+    def epoch(self, stop: Stop) -> None:
         """The rest of the epoch that is not closed yet, and what follows on it."""
         config, done = self.config, self.done
         per_epoch = config.steps_per_epoch
-        number = done.epochs
-        first = done.step - number * per_epoch
+        first, end = done.step - done.epochs * per_epoch, (done.epochs + 1) * per_epoch
         if first == 0:
             # Whatever is random in the network depends on the epoch alone.
-            torch.manual_seed(config.seed + number)
+            self.engine.seed(done.epochs)
             done.summed, done.counted = 0.0, 0
         self.engine.model.train()
-        saved = time.monotonic()
-        title = f"epoch {number + 1}/{config.epochs}"
-        loader = self._batches(per_epoch - first)
-        bar = tqdm(
-            loader, title, per_epoch, unit="batch", disable=not self.progress, leave=False, initial=first
-        )
+        self.engine.phases.reset()
+        loader = batch_parts(config, self.datasets, self.world, self.device, done.step, per_epoch - first)
+        title = f"epoch {done.epochs + 1}/{config.epochs}"
+        shown = not self.tell.progress
+        bar = tqdm(total=per_epoch, desc=title, unit="batch", disable=shown, leave=False, initial=first)
         with bar, contextlib.closing(loader):
-            for parts in bar:
-                self._step(parts)
+            while (batch := self._next(loader, stop)) is not None:
+                self._step(batch)
+                bar.update()
                 if done.counted and done.step % 10 == 0:
                     bar.set_postfix(loss=f"{done.summed / done.counted:.3f}")
-                if interrupted.is_set():
-                    self.save()
-                    raise Interrupted(f"stopped after step {done.step}")
-                if time.monotonic() - saved > 60 * config.checkpoint_minutes:
-                    self.save()
-                    saved = time.monotonic()
-        self._close_epoch()
+                if done.step % config.log_every == 0 or done.step == end:
+                    self._log_steps()
+        self._close_epoch(stop)
 
-    def _batches(self, steps: int) -> Iterator[list[Sample]]:
-        """Batches in their parts."""
-        config = self.config
-        draws = ShuffledDraws(
-            [len(d) for d in self.datasets],
-            steps * config.batch_size,
-            config.seed,
-            config.shares or None,
-            start=self.done.step * config.batch_size,
-        )
-        forgiving = config.on_bad_sample == "skip"
-        mixed = (ForgivingDataset if forgiving else MixedDataset)(self.datasets)
-        size = config.batch_size // config.accumulate
-        loader = batches(mixed, size, config.workers, self.device, draws)
-        with contextlib.closing(loader):
-            parts: list[Sample] = []
-            for item in loader:
-                batch, notes = item if forgiving else (item, ())
-                self.done.bad_samples += [note for note in notes if note]
-                parts.append(batch)
-                if len(parts) == config.accumulate:
-                    yield parts
-                    parts = []
+    def _next(self, loader: Iterator[Batch], stop: Stop) -> Batch | None:
+        """The next batch; None at the end of the epoch.
 
-    def _step(self, parts: list[Sample]) -> None:
+        Here, before each step, the processes agree on whether to go on, to save, and how much a batch weighs.
+        """
+        batch: Batch | None = None
+        failure: BaseException | None = None
+        if not stop.asked.is_set():
+            try:
+                batch = next(loader, None)
+            except Exception as error:
+                failure = None if stop.explains(error) else error
+        self.engine.phases.end("data")
+        step, when = self._saved
+        # The main process's clock decides for all.
+        due = self.world.main and batch is not None and self.done.step > step
+        due = due and time.monotonic() - when > 60 * self.config.checkpoint_minutes
+        count = 0 if batch is None else sum(int(part.valid.sum()) for part in batch.parts)
+        failed, asked, due_, joints = self.world.sum([failure is not None, stop.asked.is_set(), due, count])
+        if failed:
+            self.world.agree(failure)
+        if asked:
+            self.save()
+            raise mark(Interrupted(f"stopped after step {self.done.step}"), "all")
+        if due_:
+            self.save()
+        return batch and batch._replace(joints=joints)
+
+    def _step(self, batch: Batch) -> None:
         done, config = self.done, self.config
         step = done.step + 1
+        self._notes += batch.notes
+        self.engine.phases.start()
         try:
-            loss = self.engine.step(parts, step, self.total)
-            done.summed += loss.item()
+            loss = self.engine.step(batch.parts, step, self.total, batch.joints).item()
+            done.summed += loss
             done.counted += 1
+            self._recent.append(loss)
         except NotFinite as error:
             if config.on_bad_loss == "skip" and len(done.bad_losses) < config.bad_loss_limit:
                 done.bad_losses.append(step)
             else:
-                raise ValueError(self._about_bad_loss(parts, step)) from error
+                with self.world.agreed():
+                    raise ValueError(self._about_bad_loss(batch, step)) from error
         done.step = step
+        self.engine.phases.step(config.batch_size)
 
-    def _about_bad_loss(self, parts: list[Sample], step: int) -> str:
-        first = (step - 1) * self.config.batch_size
-        drawn = ShuffledDraws(
-            [len(d) for d in self.datasets],
-            self.config.batch_size,
-            self.config.seed,
-            self.config.shares or None,
-            start=first,
-        )
-        rows = [int(i) for part in parts for i in part.index]
-        mixed, images = MixedDataset(self.datasets), []
-        for draw, row in zip(drawn, rows):
-            images.append(str(self.datasets[mixed.which(draw.index)].records.images[row]))
-        path = self.dir.note_bad_batch(step, images, rows)
+    def _about_bad_loss(self, batch: Batch, step: int) -> str:
+        rows, images = examples_of(batch, self.config, self.datasets, self.world, step)
+        path = self.world.from_main(lambda: self._directory.note_bad_batch(step, images, rows))
         if self.done.bad_losses:
             return (
                 f"the loss was not finite in {len(self.done.bad_losses) + 1} steps, the last of them {step} "
@@ -265,36 +286,53 @@ class _Run:
             f"the loss is not finite at step {step} (its examples: {path}): try a smaller lr or clip_norm=1"
         )
 
-    def _close_epoch(self) -> None:
+    def _log_steps(self) -> None:
+        """Tell what is not worth keeping: it goes by the clock, or is part of a mean that is kept."""
+        speed, log = self.engine.phases.read(), self.tell.log
+        recent, self._recent = self._recent, []
+        if log is None:
+            return
+        if recent:
+            log("train/loss", sum(recent) / len(recent), self.done.step)
+        log("train/lr", self.engine.rate, self.done.step)
+        for name, value in speed.items():
+            log(name, value, self.done.step)
+
+    # --- Between epochs ---------------------------------------------------------------------------
+
+    def _close_epoch(self, stop: Stop) -> None:
         config, done = self.config, self.done
         # Whatever happens during the evaluation, the steps are done.
         self.save()
         mean = done.summed / done.counted if done.counted else float("nan")
         self.record({"loss": mean, "lr": self.engine.rate})
         if config.eval_every and self.evaluated is not None and (done.epochs + 1) % config.eval_every == 0:
-            self._evaluate()
+            self._evaluate(stop)
         if config.keep_checkpoints and done.epochs + 1 < config.epochs:
-            self._write(self.dir.checkpoint(done.step))
-            self.dir.forget_old_checkpoints()
+            self._write(self.path / "checkpoints" / f"step_{done.step:08d}.safetensors")
+            self.world.only_main(lambda: self._directory.forget_old_checkpoints())
         done.epochs += 1
         self.save()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, stop: Stop) -> None:
         config, done = self.config, self.done
         assert self.evaluated is not None
         assert self.protocol is not None
         model = self.engine.best_model.eval()
-        result = evaluate(
-            model,
-            self.evaluated,
-            self.protocol,
-            workers=config.workers,
-            device=self.device,
-            progress=self.progress,
-        )
+        with stop.at_once():
+            result = evaluate_together(
+                self.world,
+                model,
+                self.evaluated,
+                self.protocol,
+                workers=config.workers,
+                device=self.device,
+                progress=self.tell.progress,
+            )
         self.evaluation = (done.step, result)
         values = result.overall().values
         self.record({f"eval_{k}": v for k, v in values.items()})
+        self._show(stop)
         if not config.eval_every:
             return
         value = values[self.best_metric.name]
@@ -303,10 +341,17 @@ class _Run:
         )
         if better:
             done.best, done.since_best = value, 0
-            self._write(self.dir.path / "best.safetensors", {config.eval_set: values})
+            self._write(self.path / "best.safetensors", {config.eval_set: values})
         else:
             done.since_best += 1
             done.finished = 0 < config.patience <= done.since_best
+
+    def _show(self, stop: Stop) -> None:
+        show, dataset = self.tell.show, self.evaluated or self.datasets[0]
+        evaluation = None if self.evaluation is None else self.evaluation[1]
+        snapshot = Snapshot(self.done.step, self.engine.best_model.eval(), dataset, evaluation, self.device)
+        with stop.at_once():
+            self.world.only_main(lambda: show and show(snapshot))
 
     def _write(self, path: Path, metrics: dict[str, Any] | None = None) -> None:
         about = {**provenance(self.config), "step": self.done.step}
@@ -317,17 +362,19 @@ class _Run:
                 "samples": len(self.done.bad_samples),
                 "steps": len(self.done.bad_losses),
             }
-        checkpoint.save(path, self.engine.best_model, self.config.input, about)
+        self.world.only_main(lambda: checkpoint.save(path, self.engine.best_model, self.config.input, about))
 
-    def finish(self) -> FitResult:
+    def finish(self, stop: Stop) -> FitResult:
         """Write the result and, last of all, evaluate it."""
-        path = self.dir.path / "model.safetensors"
+        path = self.path / "model.safetensors"
         self.engine.best_model.eval()
         # Before the evaluation, so that nothing that is wrong with its data costs the training.
         self._write(path)
-        if self.evaluated is not None:
+        if self.evaluated is None:
+            self._show(stop)
+        else:
             if self.evaluation is None or self.evaluation[0] != self.done.step:
-                self._evaluate()
+                self._evaluate(stop)
             assert self.evaluation is not None
             self._write(path, {self.config.eval_set: self.evaluation[1].overall().values})
         self.save()

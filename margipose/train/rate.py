@@ -15,7 +15,7 @@ from margipose.data.loading import batches
 from margipose.data.sampling import MixedDataset, ShuffledDraws
 from margipose.train.device import pick_device
 from margipose.train.engine import Engine, NotFinite
-from margipose.train.loop import load_training_sets
+from margipose.train.sets import load_training_sets
 
 __all__ = ["RangeTest", "lr_range_test", "smooth"]
 

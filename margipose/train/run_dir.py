@@ -29,11 +29,11 @@ from margipose.config import TrainConfig
 from margipose.files import replacing
 from margipose.spec import to_mapping
 
-__all__ = ["Progress", "RunDir", "provenance"]
+__all__ = ["Progress", "RunDir", "damaged", "provenance"]
 
 # Where a run goes on, how fast, and how often it is written down does not change its result.
 _FREE = ("run_dir", "workers", "device", "checkpoint_minutes", "keep_checkpoints", "compile", "data_dir")
-_FREE += ("data_roots", "backgrounds", "cloth", "objects")
+_FREE += ("data_roots", "backgrounds", "cloth", "objects", "log_every")
 
 _PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scipy")
 
@@ -74,8 +74,11 @@ class RunDir:
         state: file of the run's state.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, processes: int = 1) -> None:
         """Make the directory, or take up the run in it.
+
+        Args:
+            processes: how many train together, for the record.
 
         Raises:
             ValueError: if it holds a run with other settings, or a file of it is damaged.
@@ -89,7 +92,7 @@ class RunDir:
             self._compare(settings, ours)
         else:
             _write_json(settings, ours)
-        self._note_environment()
+        self._note_environment(processes)
 
     def _compare(self, path: Path, ours: Mapping[str, Any]) -> None:
         theirs = _read_json(path, dict, f"not the settings of a run; remove {self.path} to start again")
@@ -100,10 +103,10 @@ class RunDir:
                 "choose another run_dir or remove it"
             )
 
-    def _note_environment(self) -> None:
+    def _note_environment(self, processes: int) -> None:
         path = self.path / "environment.json"
         entries = _read_json(path, list, "not a list of environments; remove it") if path.exists() else []
-        now = environment()
+        now = {**environment(), "processes": processes}
         if not entries or {**entries[-1], "started": ""} != {**now, "started": ""}:
             _write_json(path, [*entries, now])
 
@@ -122,11 +125,7 @@ class RunDir:
             done.history = [(str(name), float(value), int(step)) for name, value, step in done.history]
             return done, found["engine"]
         except Exception as error:  # whatever the unpickler trips over
-            raise self.damaged() from error
-
-    def damaged(self) -> ValueError:
-        """The error of a state that does not fit."""
-        return ValueError(f"{self.state}: not the state of this run; remove it to start again")
+            raise damaged(self.state) from error
 
     def save(self, done: Progress, engine: Mapping[str, Any]) -> None:
         """Write down how far the run has come; what was written before stays until this is complete."""
@@ -151,6 +150,11 @@ class RunDir:
         path = self.path / "bad_batch.json"
         _write_json(path, {"step": step, "images": list(images), "rows": list(draws)})
         return path
+
+
+def damaged(state: Path) -> ValueError:
+    """The error of a file with a state that does not fit."""
+    return ValueError(f"{state}: not the state of this run; remove it to start again")
 
 
 def _write_json(path: Path, value: object) -> None:
