@@ -10,6 +10,7 @@ What a process is among others comes from PyTorch's launcher; nothing here reads
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -26,6 +27,8 @@ from margipose.train.stopping import Interrupted
 __all__ = ["World", "evaluate_together", "joined", "mark"]
 
 T = TypeVar("T")
+
+_COURTESY_S = 2.0
 
 _LOST = "another process of this run has ended, or cannot be reached any more"
 
@@ -271,6 +274,8 @@ def joined() -> Iterator[World]:
         except (Exception, Interrupted) as error:
             if world.main or _known(error) != "all":
                 raise
+            # The launcher ends all when the first one ends: the one with the message needs its time.
+            time.sleep(_COURTESY_S)
             raise SystemExit(130 if isinstance(error, Interrupted) else 2) from error
         finally:
             dist.destroy_process_group()
