@@ -208,5 +208,5 @@ def test_weights_of_another_network_are_no_start(tiny, tiny_weights, tmp_path, o
 
 
 def test_a_start_that_is_missing_is_named(tiny, tmp_path):
-    with pytest.raises((OSError, ValueError), match="nowhere.safetensors"):
+    with pytest.raises((OSError, ValueError), match=r"nowhere\.safetensors"):
         fit(combine([], {**tiny, "start_from": str(tmp_path / "nowhere.safetensors")}))
