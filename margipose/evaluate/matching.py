@@ -151,7 +151,7 @@ def match(
     missing = count - len(rows)
     allowed = allow_missing and len(rows) > 0
     frames = _frame_hint(ids, ours, theirs, len(rows)) if missing and (check or not allowed) else []
-    if missing and not allowed or frames:
+    if (missing and not allowed) or frames:
         first = int(np.flatnonzero(found < 0)[0])
         hints += frames
         advice = "; allow predictions to be missing to score the others only"

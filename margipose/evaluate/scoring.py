@@ -73,9 +73,12 @@ def joint_values(metric: Metric, errors: NDArray[np.floating]) -> NDArray[np.flo
     """A metric's value of each joint, of the shape of the errors; NaN where they are."""
     if metric.kind == "error":
         return np.asarray(errors, np.float64)
-    below = np.zeros(np.shape(errors), np.int16)
+    compare = np.less if metric.strict else np.less_equal
+    # Counted in single bytes, as truth is stored: of any other kind they would have to be converted.
+    few = len(metric.thresholds) <= np.iinfo(np.uint8).max
+    below = np.zeros(np.shape(errors), np.uint8 if few else np.int64)
     for threshold in metric.thresholds:
-        below += errors < threshold if metric.strict else errors <= threshold
+        below += compare(errors, threshold).view(np.uint8)
     share = below / len(metric.thresholds)
     share[np.isnan(errors)] = np.nan
     return share
