@@ -41,7 +41,7 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
         "dsnt": Paper(
             "Nibali et al. 2018",
             "Numerical Coordinate Regression with Convolutional Neural Networks",
-            "arXiv 2018",
+            "Preprint, 2018",
             "1801.07372",
         ),
         "zhou2016": Paper(

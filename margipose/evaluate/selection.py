@@ -54,10 +54,12 @@ def _check_gaps(
     if not chosen.any() or ((gaps > 0).any() and np.median(gaps[gaps > 0]) != protocol.stride):
         found = np.unique(frames)
         apart = int(np.median(np.diff(found))) if len(found) > 1 else 0
+        scored = (
+            f" whose number is 1 more than a multiple of {protocol.stride}" if protocol.stride > 1 else ""
+        )
         raise ValueError(
-            f"{records.name}: protocol {protocol.name} scores every frame whose number is 1 more than a "
-            f"multiple of {protocol.stride}; there are frames {', '.join(map(str, found[:4]))}, ... "
-            f"({apart} apart), so most of them are missing"
+            f"{records.name}: protocol {protocol.name} scores every frame{scored}; there are frames "
+            f"{', '.join(map(str, found[:4]))}, ... ({apart} apart), so most of them are missing"
         )
 
 

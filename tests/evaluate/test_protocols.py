@@ -105,7 +105,9 @@ def test_missing_frames_are_noticed():
     for name in ("h36m_every5", "h36m_all"):
         with pytest.raises(ValueError, match=r"there are frames 1, 65, 129, 193, \.\.\. \(64 apart\)"):
             select(thinned, get_protocol(name))
-    with pytest.raises(ValueError, match="most of them are missing"):
+    with pytest.raises(ValueError, match="protocol h36m_all scores every frame; there"):
+        select(thinned, get_protocol("h36m_all"))
+    with pytest.raises(ValueError, match="1 more than a multiple of 64; .*most of them are missing"):
         select(h36m_records((2, 66)), get_protocol("h36m"))
     nameless = dataclasses.replace(thinned, ids={"subject": thinned.ids["subject"]})
     with pytest.raises(ValueError, match="selects by frame, which is not known"):
