@@ -107,7 +107,7 @@ def test_missing_frames_are_noticed():
             select(thinned, get_protocol(name))
     with pytest.raises(ValueError, match="protocol h36m_all scores every frame; there"):
         select(thinned, get_protocol("h36m_all"))
-    with pytest.raises(ValueError, match="1 more than a multiple of 64; .*most of them are missing"):
+    with pytest.raises(ValueError, match=r"1 more than a multiple of 64; .*most of them are missing"):
         select(h36m_records((2, 66)), get_protocol("h36m"))
     nameless = dataclasses.replace(thinned, ids={"subject": thinned.ids["subject"]})
     with pytest.raises(ValueError, match="selects by frame, which is not known"):
