@@ -10,6 +10,7 @@ colour-blind. Joints that are not finite, or not valid, are left out together wi
 Arguments whose shapes or values are not as described raise a ValueError that names them.
 """
 
+from margipose.draw.cubes import cube, cube_html, write_cubes
 from margipose.draw.errors import joint_figure
 from margipose.draw.figures import (
     check_matplotlib,
@@ -25,6 +26,8 @@ from margipose.draw.style import COLOURS, side_of
 __all__ = [
     "COLOURS",
     "check_matplotlib",
+    "cube",
+    "cube_html",
     "curve_figure",
     "draw_skeleton",
     "encode_jpeg",
@@ -35,5 +38,6 @@ __all__ = [
     "pose_figure",
     "save_figure",
     "side_of",
+    "write_cubes",
     "write_png",
 ]
