@@ -146,8 +146,7 @@ def _eval(args: argparse.Namespace) -> None:
     from margipose.evaluate.tables import document, joints_table, results_table
 
     protocol = _protocol(args)
-    shown = args.metrics or [m.name for m in protocol.metrics[:_SHOWN]]
-    for name in shown:
+    for name in args.metrics or ():
         protocol.metric(name)
     _check_outputs(args)
     notes: list[str] = []
@@ -167,6 +166,7 @@ def _eval(args: argparse.Namespace) -> None:
         name = str(args.model)
         notes += ["Poses are means over an image and its mirror image."] if args.flip else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
+    shown = args.metrics or [m.name for m in evaluation.protocol.metrics[:_SHOWN]]
     results, joints = results_table(evaluation), joints_table(evaluation)
     literature = published_table(evaluation, name)
     results = replace(results, notes=(*results.notes, *notes))

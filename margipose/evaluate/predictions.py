@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -213,6 +213,7 @@ def score_predictions(
         )
     chosen = select(records, protocol).converted(CANONICAL)
     joints = predictions.canonical()
+    protocol = _without_unfitted(protocol, joints)
     needed = _needed(protocol)
     _check_joints(predictions, joints, needed, protocol)
     pairs = match(predictions.ids, chosen, source, allow_missing=allow_missing, check=check)
@@ -235,6 +236,28 @@ def _needed(protocol: Protocol) -> list[int]:
     return [CANONICAL.index(j) for j in CANONICAL.joints if j in used]
 
 
+def _without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
+    """A protocol without what it aligns, if joints that alignments are fitted to were never predicted.
+
+    What is not aligned needs the joints that are scored only.
+    """
+    there = {j for j, found in zip(CANONICAL.joints, joints.isfinite().all(-1).any(0)) if found}
+    missing = [j for j in protocol.aligned_by if j not in there]
+    plain = tuple(m for m in protocol.metrics if m.alignment == "none")
+    if (
+        not missing
+        or not plain
+        or not there.issuperset((*protocol.joints, protocol.root or protocol.joints[0]))
+    ):
+        return protocol
+    dropped = [m.heading for m in protocol.metrics if m.alignment != "none"]
+    about = (
+        f"{protocol.about}; without {', '.join(dropped)}, as their alignments are fitted to "
+        f"{', '.join(missing)}, too, which were not predicted"
+    )
+    return replace(protocol, metrics=plain, about=about)
+
+
 def _check_joints(
     predictions: Predictions, joints: Tensor, needed: Sequence[int], protocol: Protocol
 ) -> None:
@@ -243,11 +266,9 @@ def _check_joints(
     if not missing:
         return
     names = predictions.joint_names
-    quoted = {*protocol.joints, protocol.root}
-    why = "" if quoted.intersection(missing) else " (its alignments are fitted to them)"
     strange = [] if isinstance(names, str) else [n for n in names if canonical_name(n) is None]
     raise ValueError(
-        f"{predictions.source}: protocol {protocol.name} needs joints {', '.join(missing)}{why}, which were "
+        f"{predictions.source}: protocol {protocol.name} needs joints {', '.join(missing)}, which were "
         "not predicted" + (f"; what are {', '.join(map(repr, strange))}?" if strange else "")
     )
 

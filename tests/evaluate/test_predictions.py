@@ -305,8 +305,13 @@ def test_joints_that_are_not_scored_may_be_missing():
     with pytest.raises(ValueError, match=r"h36m needs joints spine, head, which were not predicted$"):
         scored(some)
     aligned = dataclasses.replace(PROTOCOL, joints=protocol.joints)
-    with pytest.raises(ValueError, match=r"needs joints spine, head \(its alignments are fitted to them\), "):
-        score_predictions(some, RECORDS, aligned)
+    plain = score_predictions(some, RECORDS, aligned)  # what needs no alignment is scored all the same
+    assert [m.name for m in plain.protocol.metrics] == ["mpjpe", "pck", "auc"]
+    whole = score_predictions(predictions(), RECORDS, aligned)
+    for metric in plain.protocol.metrics:
+        assert plain.overall().values[metric.name] == whole.overall().values[metric.name]
+    assert "P-MPJPE" in plain.protocol.about
+    assert "spine, head, too, which were not predicted" in plain.protocol.about
     names = ["Thorax" if j == "neck" else j for j in CANONICAL.joints]
     with pytest.raises(ValueError, match="needs joints neck, which were not predicted; what are 'Thorax'"):
         scored(predictions(joint_names=names))
