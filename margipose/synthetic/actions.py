@@ -1,90 +1,21 @@
 """What people do on their feet and on seats: standing, walking, exercise, sitting, crouching and reaching.
 
-An action is a function of a `Take` that returns a `Motion`. People face along z, near the origin.
+An action is a function of a `Take` that returns a `Motion`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from margipose.synthetic.avoidance import lifted_leg
-from margipose.synthetic.body import Body
-from margipose.synthetic.collision import heights
+from margipose.synthetic.gait import gait
 from margipose.synthetic.keyposes import Ranges, bumps, draw, draw_keys, draw_legs, smooth_motion, spread
-from margipose.synthetic.legs import Feet, reach_mm, sole_mm, with_feet
+from margipose.synthetic.legs import Feet
 from margipose.synthetic.poses import INDEX, SIDES
 from margipose.synthetic.staging import Motion, sit, stand
+from margipose.synthetic.takes import Action, Take, both_feet
 
-__all__ = [
-    "EXERCISE",
-    "MISCELLANEOUS",
-    "REACHING",
-    "SITTING",
-    "STANDING",
-    "Action",
-    "Take",
-    "both_feet",
-    "gait",
-]
-
-Array = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Take:
-    """One try at a clip.
-
-    Attributes:
-        rng: all chance.
-        body: who acts.
-        frames: how many poses.
-        seconds: how long they take.
-    """
-
-    rng: np.random.Generator
-    body: Body
-    frames: int
-    seconds: float
-
-    @property
-    def keys(self) -> int:
-        """A number of key poses for movements of usual speed."""
-        return max(3, round(self.seconds / self.rng.uniform(0.35, 0.7)) + 1)
-
-    @property
-    def time(self) -> Array:
-        return np.linspace(0, self.seconds, self.frames)
-
-    def between(self, low: float, high: float) -> float:
-        return float(self.rng.uniform(low, high))
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-
-Action = Callable[[Take], Motion]
-
-
-def both_feet(
-    t: Take,
-    width: tuple[float, float] = (70, 210),
-    stagger: tuple[float, float] = (-90, 90),
-    turnout: tuple[float, float] = (0, 28),
-    heel: Array | float = 0.0,
-) -> Feet:
-    """Feet that stay where they are: distance from the middle and along z (mm, for somebody of 1.7 m)."""
-    size = t.body.height_mm / 1700
-    half, shift = t.between(*width) * size, t.between(*stagger) * size
-    ball = np.array([[half, 0, shift], [-half, 0, -shift]])
-    yaw = np.array([t.between(*turnout), -t.between(*turnout)])
-    n = t.frames
-    heels = np.broadcast_to(np.asarray(heel, np.float64), (n,))[:, None]
-    return Feet(np.tile(ball, (n, 1, 1)), np.tile(yaw, (n, 1)), np.repeat(heels, 2, 1))
-
+__all__ = ["EXERCISE", "MISCELLANEOUS", "REACHING", "SITTING", "STANDING"]
 
 _EVERYDAY = "hang hang hang forward_low hip front side up across face wave carry backward head"
 
@@ -100,69 +31,6 @@ def _standing(t: Take) -> Motion:
 
 def _walking(t: Take) -> Motion:
     return gait(t, run=t.chance(0.12))
-
-
-def gait(t: Take, run: bool) -> Motion:
-    """Walk or run along an arc about a point beside the way, so that the clip stays near its middle."""
-    n, size = t.frames, t.body.height_mm / 1700
-    period = t.between(0.62, 0.76) if run else t.between(0.95, 1.3)
-    on_floor = t.between(0.32, 0.42) if run else t.between(0.58, 0.64)
-    stride = size * (t.between(190, 320) if run else t.between(170, 330))
-    speed = 2 * stride / (period * on_floor)
-    phase = t.rng.random() + t.time / period
-    way = speed * (t.time - t.seconds / 2)
-    radius = size * t.between(900, 2500) * (1.6 if run else 1.0) * t.rng.choice([-1, 1])
-    modes = "carry carry forward_low" if run else "hang hang hang hang carry face hip wave"
-    angles = smooth_motion(draw_keys(t.rng, 2, {"pitch": (4, 14) if run else (0, 6)}, modes, same=0.8), n)
-    width = size * t.between(45, 95)
-    ball, yaw, heel = np.zeros((n, 2, 3)), np.zeros((n, 2)), np.zeros((n, 2))
-    for k, (name, sign) in enumerate(SIDES.items()):
-        cycle = (phase + 0.5 * k) % 1
-        swing = np.clip((cycle - on_floor) / (1 - on_floor), 0, 1)
-        stance = np.minimum(cycle / on_floor, 1)
-        eased = swing * swing * (3 - 2 * swing)
-        along = way + np.where(swing > 0, -stride + 2 * stride * eased, stride - 2 * stride * stance)
-        ball[:, k], yaw[:, k] = _on_arc(along, sign * width, radius)
-        yaw[:, k] += sign * 6
-        push, toe_up = (50.0, 6.0) if run else (38.0, 16.0)
-        raised = push * np.clip((stance - 0.6) / 0.4, 0, 1) * (1 - swing) ** 2
-        landing = np.clip((swing - 0.7) / 0.3, 0, 1) * np.clip(1 - 6 * stance * (swing == 0), 0, 1)
-        landing = np.where(swing > 0, landing, np.clip(1 - 7 * stance, 0, 1))
-        heel[:, k] = raised - toe_up * landing
-        clear = size * (230 if run else 50) * np.sin(np.pi * swing) ** (1.0 if run else 1.4)
-        # With toes up the heel is the lowest part of the foot.
-        ball[:, k, 1] = clear + size * 185 * np.sin(np.radians(np.maximum(-heel[:, k], 0)))
-        forward = np.cos(2 * np.pi * (cycle - 0.5 * on_floor - 0.5))
-        reach = (48 if run else 24) * forward
-        free = run or angles[0, INDEX[f"{name}_elbow"]] < 50
-        hangs = free and angles[0, INDEX[f"{name}_shoulder_abduct"]] < 40
-        angles[:, INDEX[f"{name}_shoulder_flex"]] += reach * (1.0 if hangs else 0.15)
-        angles[:, INDEX[f"{name}_elbow"]] += np.maximum(reach, 0) * (0.4 if hangs else 0.0)
-    twist = (11 if run else 7) * np.cos(2 * np.pi * (phase - 0.5 * on_floor))
-    angles[:, INDEX["spine_twist"]] -= 2 * twist
-    middle, facing = _on_arc(way, 0.0, radius)
-    angles[:, INDEX["yaw"]] += facing + twist
-    bounce = np.cos(4 * np.pi * (phase - 0.5 * on_floor))
-    root = middle.copy()
-    root[:, 1] = -sole_mm(t.body) * (0.955 + 0.03 * bounce if run else 0.985 - 0.008 * bounce)
-    return _carried(t.body, angles, root, Feet(ball, yaw, heel), run)
-
-
-def _on_arc(along_mm: Array, left_mm: Array | float, radius: float) -> tuple[Array, Array]:
-    """Points (N x 3) and directions (degrees) on a way that bends to its left about a point `radius` away."""
-    turn = along_mm / radius
-    x = radius - (radius - left_mm) * np.cos(turn)
-    z = (radius - left_mm) * np.sin(turn)
-    return np.stack([x, np.zeros_like(x), z], -1), np.degrees(turn)
-
-
-def _carried(body: Body, angles: Array, root: Array, feet: Feet, run: bool) -> Motion:
-    root[:, 1] = np.minimum(root[:, 1], reach_mm(body, angles, root, feet))
-    angles = with_feet(body, angles, root, feet)
-    low = heights(body, body.rigged(angles, root))
-    air = (low > 4) & run
-    root[:, 1] -= np.where(air, 0, low)
-    return Motion(angles, root, None, air)
 
 
 # --- Exercise -------------------------------------------------------------------------------------

@@ -53,6 +53,13 @@ ARMS: Mapping[str, Ranges] = {
         "elbow": (70, 112),
         "pronate": (-75, 20),
     },
+    "run": {
+        "flex": (-18, 8),
+        "abduct": (6, 24),
+        "rotate": (0, 28),
+        "elbow": (75, 112),
+        "pronate": (-15, 25),
+    },
     "guard": {
         "flex": (35, 70),
         "abduct": (5, 28),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.synthetic.actions import EXERCISE, MISCELLANEOUS, REACHING, SITTING, STANDING, Action, Take
+from margipose.synthetic.actions import EXERCISE, MISCELLANEOUS, REACHING, SITTING, STANDING
 from margipose.synthetic.avoidance import clear_arms
 from margipose.synthetic.body import Body
 from margipose.synthetic.collision import Capsules, fit_capsules, heights, overlaps
@@ -21,6 +21,7 @@ from margipose.synthetic.floor import FLOOR
 from margipose.synthetic.poses import Pose, outside_limits
 from margipose.synthetic.sports import SPORTS
 from margipose.synthetic.staging import Motion, Seat, shifted
+from margipose.synthetic.takes import Action, Take
 
 __all__ = ["ACTIVITIES", "Clip", "Faults", "Seat", "faults", "random_clip"]
 
@@ -37,7 +38,7 @@ ACTIVITIES: Mapping[int, Mapping[Action, float]] = {
 }
 """What belongs to each activity of `margipose.data.mpi3d_sequences`, and how often it comes."""
 
-SHARES = (0.2, 0.15, 0.12, 0.13, 0.1, 0.2, 0.1)
+SHARES = (0.17, 0.14, 0.11, 0.12, 0.12, 0.24, 0.1)
 """How often each activity is chosen."""
 
 FPS = {25: 0.6, 30: 0.25, 50: 0.15}
