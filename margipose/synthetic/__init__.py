@@ -1,6 +1,12 @@
 """Synthetic people with exact joints, for tests, demonstrations and training without any licence.
 
 body, kinematics, poses    shapes of people, and their surface and joints in any pose
+collision, staging, legs   what touches; bodies on floors and seats; feet where they should be
+grip, avoidance            hands where they should be; small changes that keep limbs clear
+keyposes, takes            smooth motion through random poses; what an action is given
+actions, gait, sports      what people do on their feet
+postures, floor            on the floor
+acrobatics                 in the air, on the hands, on walls and bars
 motion                     clips by activity
 landmarks, garments        where clothes are on a body; how they hang
 outfits, person            what is worn; a dressed person as one surface

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from margipose.synthetic.acrobatics import ACROBATICS
 from margipose.synthetic.avoidance import lifted_leg
 from margipose.synthetic.gait import gait
+from margipose.synthetic.grip import both_on_handle
 from margipose.synthetic.keyposes import (
     Ranges,
     arms,
@@ -118,9 +119,9 @@ def _swinging(t: Take) -> Motion:
         keys.append(key)
     weight = bumps(t.rng, t.frames, t.keys, 0.15, 0.85)
     feet = both_feet(t, (130, 330), (-50, 50), (0, 28))
-    return stand(
-        t.body, smooth_motion(keys, t.frames), feet, bumps(t.rng, t.frames, t.keys, 0.85, 0.98), weight=weight
-    )
+    lead = tuple(SIDES)[t.rng.integers(2)]
+    angles = both_on_handle(t.body, smooth_motion(keys, t.frames), lead, t.between(90, 130))
+    return stand(t.body, angles, feet, bumps(t.rng, t.frames, t.keys, 0.85, 0.98), weight=weight)
 
 
 def _boxing(t: Take) -> Motion:
