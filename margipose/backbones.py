@@ -1,8 +1,9 @@
 """Image features: the part of a network that looks at pixels.
 
 A feature extractor maps images `B x 3 x H x W` (RGB, normalised as its weights expect; ImageNet's
-statistics here) to features `B x channels x H/8 x W/8`, and has `channels` as an attribute. timm builds
-whole networks; what is deeper than the features asked for is cut off, and neither kept nor computed.
+statistics here) to features `B x channels x H/8 x W/8`, or of another stride, and has `channels` as an
+attribute. timm builds whole networks; what is deeper than the features asked for is cut off, and neither
+kept nor computed.
 
 timm provides the blocks. It is imported when the first backbone is built, not with this module.
 
@@ -12,6 +13,7 @@ Sources: the MargiPose paper (section 3.3, Inception-v4 up to its first Inceptio
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -30,6 +32,7 @@ __all__ = [
     "InceptionV4Features",
     "TimmFeatures",
     "build_backbone",
+    "build_dense_backbone",
     "dilated_resnet_groups",
     "has_package_weights",
 ]
@@ -48,7 +51,10 @@ _defined_operators: list[torch.library.Library] = []
 
 
 class FeatureExtractor(nn.Module):
-    """Images `B x 3 x H x W` to features `B x channels x H/8 x W/8`; H and W are multiples of 8."""
+    """Images `B x 3 x H x W` to features `B x channels x H/s x W/s`; H and W are multiples of the stride s.
+
+    The stride is 8 unless one was asked for.
+    """
 
     channels: int
 
@@ -79,7 +85,7 @@ class InceptionV4Features(FeatureExtractor):
 
 
 class TimmFeatures(FeatureExtractor):
-    """The stride-8 features of any timm network that has them.
+    """The features of one stride of any timm network that has them, or can be made to.
 
     Some networks (many transformers) take images of one size only, or of few: where another is refused, the
     error says so. That the features are what they should be is tried once, when the network is built.
@@ -89,26 +95,39 @@ class TimmFeatures(FeatureExtractor):
         pretrained: fetch timm's ImageNet weights.
         context: append the stride-16 features, enlarged twofold (nearest cell): twice the field of
             view for the price of one more group of layers at a quarter of the positions.
+        stride: input pixels per cell.
+        dilated: use the whole network rather than cut it off at that stride: what would be coarser keeps
+            the stride and is dilated instead.
 
     Raises:
-        ValueError: if there is no such network, it has no features at stride 8 (or 16), or they are not
-            maps of that stride; from `forward`, for a size of image that the network cannot take.
+        ValueError: if there is no such network, it has no features at that stride (with `context`, twice
+            the stride), or they are not maps of that stride; from `forward`, for a size of image that the
+            network cannot take.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, context: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        context: bool = False,
+        stride: int = STRIDE,
+        dilated: bool = False,
+    ) -> None:
         super().__init__()
-        strides = (STRIDE, 2 * STRIDE) if context else (STRIDE,)
-        with torch.device("meta"):  # only to look at
-            available = _create(name, features_only=True).feature_info.reduction()
-        missing = [s for s in strides if s not in available]
-        if missing:
-            raise ValueError(
-                f"backbone {name!r}: has no features at stride {missing[0]}, only at {sorted(set(available))}"
-            )
-        indices = tuple(available.index(s) for s in strides)
         self.name = name
-        self.net = _create(name, pretrained, features_only=True, out_indices=indices)
-        _cut_after_last_feature(self.net)
+        strides = (stride, 2 * stride) if context else (stride,)
+        if dilated:
+            self.net = _dilated(name, pretrained, stride)
+        else:
+            with torch.device("meta"):  # only to look at
+                available = _create(name, features_only=True).feature_info.reduction()
+            missing = [s for s in strides if s not in available]
+            if missing:
+                has = sorted(set(available))
+                raise ValueError(f"backbone {name!r}: has no features at stride {missing[0]}, only at {has}")
+            indices = tuple(available.index(s) for s in strides)
+            self.net = _create(name, pretrained, features_only=True, out_indices=indices)
+            _cut_after_last_feature(self.net)
         self.channels = sum(self.net.feature_info.channels())
         self._channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         self._picky = False
@@ -194,6 +213,33 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: bool = Fa
     return backbone
 
 
+def build_dense_backbone(
+    name: str, pretrained: Pretrained = False, stride: int = STRIDE, dilated: bool = True
+) -> FeatureExtractor:
+    """Build a feature extractor of any stride: 4, 8, 16 or 32 for a ResNet.
+
+    The DSNT paper's ways to heatmaps of 56, 28, 14 and 7 cells from 224 px: the later groups of layers
+    dilated instead of striding, or left out.
+
+    Args:
+        name: a timm network, `"resnet18"` to `"resnet152"` in the paper.
+        pretrained: as for `build_backbone`.
+        stride: input pixels per cell.
+        dilated: see `TimmFeatures`.
+
+    Raises:
+        ValueError: as `build_backbone`, and for a network that cannot be dilated to that stride.
+    """
+    if pretrained not in (False, True, "package"):
+        raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
+    if pretrained == "package" and name != _PACKAGE_BACKBONE:
+        raise ValueError(f"pretrained='package': only {_PACKAGE_BACKBONE!r} has a package, not {name!r}")
+    backbone = TimmFeatures(name, pretrained is True, stride=stride, dilated=dilated)
+    if pretrained == "package":
+        _load_package_weights(backbone.net)
+    return backbone
+
+
 def dilated_resnet_groups(name: str, pretrained: bool = False) -> tuple[nn.Module, nn.Module]:
     """The last two groups of layers of a ResNet, at stride 8: for features that `build_backbone` gave.
 
@@ -201,13 +247,48 @@ def dilated_resnet_groups(name: str, pretrained: bool = False) -> tuple[nn.Modul
     get larger heatmaps.
     """
     net = _create(name, pretrained)
-    for group, dilation in ((net.layer3, 2), (net.layer4, 4)):
-        for module in group.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-                if module.kernel_size == (3, 3):
-                    module.dilation = module.padding = (dilation, dilation)
+    _dilate(net.layer3, 2)
+    _dilate(net.layer4, 4)
     return net.layer3, net.layer4
+
+
+def _dilate(group: nn.Module, dilation: int) -> None:
+    """Let a ResNet's group of layers keep its input's resolution."""
+    for module in list(group.modules()):
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (dilation, dilation)
+        for name, child in module.named_children():
+            if isinstance(child, nn.AvgPool2d):  # before the shortcut's convolution, in some variants
+                setattr(module, name, nn.Identity())
+
+
+def _dilated(name: str, pretrained: bool, stride: int) -> nn.Module:
+    """A whole network, as an extractor of its last features, that is dilated from a stride on."""
+    with torch.device("meta"):  # only to look at
+        outline = _create(name, features_only=True)
+    last = (len(outline.feature_info.reduction()) - 1,)
+    groups = [f"layer{i}" for i in range(1, 5)]
+    if not set(groups) <= {n for n, _ in outline.named_children()}:
+        other = {"features_only": True, "out_indices": last, "output_stride": stride}
+        fits = False
+        with torch.device("meta"), contextlib.suppress(ValueError):
+            fits = _create(name, **other).feature_info.reduction()[-1] == stride
+        if not fits:
+            raise ValueError(f"backbone {name!r}: cannot be dilated to stride {stride}; try it cut off there")
+        return _create(name, pretrained, **other)
+    if stride not in (4, 8, 16, 32):
+        raise ValueError(f"backbone {name!r}: can be dilated to strides 4, 8, 16 and 32, not {stride}")
+    net = _create(name, pretrained, features_only=True, out_indices=last)
+    reached, dilation = 4, 1
+    for group in groups[1:]:
+        if reached < stride:
+            reached *= 2
+        else:
+            dilation *= 2
+            _dilate(getattr(net, group) if hasattr(net, group) else net[group], dilation)
+    return net
 
 
 # --- timm -----------------------------------------------------------------------------------------

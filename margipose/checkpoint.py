@@ -299,7 +299,8 @@ def _fill(spec: ModelSpec, weights: Mapping[str, Tensor], name_of: Callable[[str
     What the file has is compared with names and shapes alone before the network itself is built, so that no
     file can ask for more memory than it is long.
     """
-    blocks = 3 * spec.n_stages * (3 + sum(spec.column_blocks))
+    per_stage = 20 if spec.type == "hourglass" else 3 * (3 + sum(spec.column_blocks))
+    blocks = per_stage * spec.n_stages
     if blocks > max(_FREE_BLOCKS, len(weights)):  # even without memory, each takes a millisecond
         raise ValueError(
             f"it has {len(weights)} weights, but describes a network of {blocks} residual blocks"

@@ -49,7 +49,7 @@ class TrainConfig:
         precision: of convolutions and products; losses are always computed in single precision.
         channels_last: memory layout of images; faster on most devices.
         compile: compile the network; the first steps then take minutes.
-        sigma, pixelwise_loss: see `losses`.
+        sigma, pixelwise_loss: see `losses`; a network with output heads has them in `model.head`.
         eval_every: evaluate each time after so many epochs; 0 for after the last one only.
         best_metric: by which `best.safetensors` is chosen, where the run evaluates as it goes; empty for
             the one that the protocol's papers quote.
@@ -162,6 +162,11 @@ class TrainConfig:
                 )
             if not isinstance(root, str):
                 raise ValueError(f"TrainConfig.data_roots.{name}: expected a folder, got {root!r}")
+        if self.model.headed and (self.sigma, self.pixelwise_loss) != (1.0, "jsd"):
+            raise ValueError(
+                "TrainConfig: sigma and pixelwise_loss are for networks of marginal heatmaps; "
+                "give model.head.sigma and model.head.regulariser"
+            )
         check_input_size(self.model, self.input.width, self.input.height)
 
     @property

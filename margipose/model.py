@@ -1,15 +1,16 @@
-"""The MargiPose network, and the names of its published and compact configurations.
+"""The MargiPose network, and all networks by the specifications that they are built from.
 
 Input: images `B x 3 x H x W`, RGB in [0, 1], normalised per channel (`margipose.spec.InputSpec`).
 Output: joints in the normalised space of `margipose.camera` (x right, y down, z forward, -1..1), and the
-heatmaps they come from, at an eighth of the image's resolution.
+heatmaps they come from, at an eighth of the image's resolution. The networks of one head (`margipose.headed`)
+give the like, most of them in two dimensions.
 
 Source: Nibali et al., "3D Human Pose Estimation with 2D Marginal Heatmaps", sections 3.2 to 3.4.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from margipose.backbones import STRIDE, Pretrained, build_backbone
 from margipose.dsnt import Marginals, flat_softmax, marginals_to_coords
-from margipose.heads import PLANES, Column, init_weights, valid_sides
+from margipose.heads import PLANES, Column, HeadSpec, init_weights, valid_sides
 from margipose.spec import closest
 
 __all__ = [
@@ -38,6 +39,8 @@ CELL = 2 * STRIDE
 _LIMITS = {"n_stages": 64, "n_joints": 1024, "feature_channels": 8192, "column_channels": 8192}
 _MAX_BLOCKS = 64
 
+_STRIDES = (2, 4, 8, 16, 32)
+
 
 class PoseOutput(NamedTuple):
     """What a network says about a batch.
@@ -57,23 +60,27 @@ class ModelSpec:
     """Everything that the shape of a network depends on.
 
     Attributes:
-        type: `"margipose"`, or `"chatterbox"`, the earlier one-stage model, whose other settings are fixed
-            (except `n_joints`).
-        backbone: see `margipose.backbones.build_backbone`.
+        type: `"margipose"`; `"chatterbox"`, the earlier one-stage model, whose other settings are fixed
+            (except `n_joints`); `"backbone"`, a backbone with an output head; or `"hourglass"`, stacked
+            hourglasses, each with one. For the last two see `margipose.headed`.
+        backbone: see `margipose.backbones.build_backbone`; for `"backbone"`, `build_dense_backbone`.
         context: whether stride-16 features are used too.
-        n_stages: each stage after the first refines what the one before it saw.
+        n_stages: each stage after the first refines what the one before it saw. Hourglasses are stages.
         axis_permutation: off, ZY and XZ are predicted in image space (the paper's ablation).
         n_joints: number of joints.
         feature_channels: channels of the features, and of the columns at their resolution.
         column_channels: channels of the columns at half of that resolution; for the axis permutation they
             must be a multiple of the sides there (a sixteenth of the image's).
         column_blocks: residual blocks of a column; see `margipose.heads.Column`.
+        head: of `"backbone"` and `"hourglass"`, which have no columns.
+        stride: of these, input pixels per cell of a heatmap.
+        dilated: of `"backbone"`, whether what would be coarser than the stride is dilated or left out.
 
     Raises:
-        ValueError: for a number below 1 (of blocks, 0) or beyond all reason.
+        ValueError: for a number below 1 (of blocks, 0) or beyond all reason, or a head that the type has not.
     """
 
-    type: Literal["margipose", "chatterbox"] = "margipose"
+    type: Literal["margipose", "chatterbox", "backbone", "hourglass"] = "margipose"
     backbone: str = "inceptionv4"
     context: bool = False
     n_stages: int = 4
@@ -82,6 +89,9 @@ class ModelSpec:
     feature_channels: int = 128
     column_channels: int = 192
     column_blocks: tuple[int, int, int, int] = (2, 2, 2, 1)
+    head: HeadSpec = field(default_factory=HeadSpec)
+    stride: int = STRIDE
+    dilated: bool = True
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -92,9 +102,30 @@ class ModelSpec:
                 f"ModelSpec.column_blocks: expected four counts of 0 to {_MAX_BLOCKS}, "
                 f"got {self.column_blocks}"
             )
+        if self.stride not in _STRIDES:
+            raise ValueError(f"ModelSpec.stride: expected one of {_STRIDES}, got {self.stride}")
+        if not self.headed and (self.head, self.stride, self.dilated) != (HeadSpec(), STRIDE, True):
+            raise ValueError(
+                f"ModelSpec: head, stride and dilated are for the types 'backbone' and 'hourglass', "
+                f"not {self.type!r}"
+            )
+
+    @property
+    def headed(self) -> bool:
+        """Whether the network has output heads instead of MargiPose's three planes."""
+        return self.type in ("backbone", "hourglass")
+
+    @property
+    def dims(self) -> int:
+        """Coordinates that it predicts: 3, or 2 for positions in the image alone."""
+        return self.head.dims if self.headed else 3
 
 
 _PAPER = ModelSpec()
+_DSNT = ModelSpec("backbone", "resnet50", n_stages=1, head=HeadSpec("dsnt", regulariser="js"))
+_HOURGLASS = ModelSpec(
+    "hourglass", n_stages=1, feature_channels=256, stride=4, head=HeadSpec("dsnt", regulariser="js", cells=64)
+)
 
 NAMED: dict[str, ModelSpec] = {
     "margipose": _PAPER,
@@ -110,8 +141,13 @@ NAMED: dict[str, ModelSpec] = {
         column_channels=96,
         column_blocks=(0, 1, 1, 0),
     ),
+    **{f"dsnt-resnet{depth}": replace(_DSNT, backbone=f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
+    **{f"dsnt-hourglass{stacks}": replace(_HOURGLASS, n_stages=stacks) for stacks in (1, 2, 4, 8)},
 }
-"""Networks by name: the papers', made for 256x256 px, and `lite`, which trains on a CPU.
+"""Networks by name: the MargiPose paper's, made for 256x256 px; `lite`, which trains on a CPU; and the DSNT
+paper's, in two dimensions: ResNets for 224x224 px with heatmaps of 28x28 cells (other resolutions by
+`stride` and `dilated`), and hourglasses for 256x256 px with heatmaps of 64x64. Their head is DSNT with the JS
+regulariser; others by `head`.
 
 `lite` takes sides of 128, 192, 256 or 384 px. At 128 px (heatmaps of 16x16 cells) a training step is about
 five times as fast as at 256 px: `benchmarks/lite.py` measures it, and the alternatives it was chosen from.
@@ -210,10 +246,16 @@ def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Mod
         from margipose.chatterbox import Chatterbox  # here, as that module needs this one's types
 
         model: nn.Module = Chatterbox(spec, pretrained)
+    elif spec.headed:
+        from margipose.headed import BackboneNetwork, Hourglass
+
+        model = BackboneNetwork(spec, pretrained) if spec.type == "backbone" else Hourglass(spec, pretrained)
     elif spec.type == "margipose":
         model = MargiPose(spec, pretrained)
     else:
-        raise ValueError(f"ModelSpec.type: {spec.type!r} is not one of 'margipose', 'chatterbox'")
+        raise ValueError(
+            f"ModelSpec.type: {spec.type!r} is not one of 'margipose', 'chatterbox', 'backbone', 'hourglass'"
+        )
     return model.to(memory_format=torch.channels_last)
 
 
@@ -222,6 +264,11 @@ def valid_input_sides(spec: ModelSpec | str, limit: int = 1024) -> list[int]:
     spec = get_model_spec(spec) if isinstance(spec, str) else spec
     if spec.type == "chatterbox":
         return [256] if limit >= 256 else []
+    if spec.headed:
+        side = spec.stride * spec.head.cells
+        if spec.head.strategy == "fc":
+            return [side] if side <= limit else []
+        return list(range(spec.stride, limit + 1, spec.stride))
     if not spec.axis_permutation:
         return list(range(CELL, limit + 1, CELL))
     return [CELL * n for n in valid_sides(spec.column_channels) if CELL * n <= limit]
@@ -234,11 +281,17 @@ def check_input_size(spec: ModelSpec, width: int, height: int) -> None:
         ValueError: naming the sizes that work.
     """
     for name, side in (("width", width), ("height", height)):
-        if spec.type == "chatterbox":
-            fits = side == 256
-        else:
-            cells, rest = divmod(int(side), CELL)
-            fits = cells > 0 and not rest and not (spec.axis_permutation and spec.column_channels % cells)
-        if not fits:
-            sides = ", ".join(map(str, valid_input_sides(spec, min(max(1024, 2 * side), 4096))))
+        if not _fits(spec, int(side)):
+            limit = min(max(1024, 2 * side, spec.stride * spec.head.cells), 4096)
+            sides = ", ".join(map(str, valid_input_sides(spec, limit)))
             raise ValueError(f"input {name}: a {spec.type} cannot take {side} px; sides that work: {sides}")
+
+
+def _fits(spec: ModelSpec, side: int) -> bool:
+    if spec.type == "chatterbox":
+        return side == 256
+    if spec.headed and spec.head.strategy == "fc":
+        return side == spec.stride * spec.head.cells
+    cells, rest = divmod(side, spec.stride if spec.headed else CELL)
+    permuted = spec.axis_permutation and not spec.headed
+    return cells > 0 and not rest and not (permuted and spec.column_channels % cells)

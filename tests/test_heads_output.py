@@ -119,7 +119,7 @@ def test_volumetric_against_the_golden_vectors(golden):
 
 
 def cell_errors(head, reach, rows=20, columns=28, count=4000):
-    """Errors along each axis, in cells, of targets up to `reach` cells from the middle of the border cells."""
+    """Errors along each axis, in cells, of targets at least `reach` cells from the border cells' middles."""
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([columns, rows, head.spec.cells][: head.spec.dims]).double()
     target = torch.rand(1, count, head.spec.dims, generator=generator, dtype=torch.float64) * 2 - 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,7 +77,7 @@ def test_other_sizes_are_refused_by_name(small):
         check_input_size(ModelSpec(axis_permutation=False), 10**30 + 1, 64)
     assert 80 not in valid_input_sides(SMALL)
     assert valid_input_sides("margipose", 300) == [16, 32, 48, 64, 96, 128, 192, 256]
-    flat = ModelSpec(**{**to_mapping(SMALL), "axis_permutation": False})
+    flat = replace(SMALL, axis_permutation=False)
     assert 80 in valid_input_sides(flat)
     with torch.no_grad():
         assert build_model(flat).eval()(torch.zeros(1, 3, 80, 112)).stages[0].zy.shape[2:] == (10, 14)
@@ -177,7 +179,7 @@ def test_refuses_what_does_not_exist():
         with pytest.raises(ValueError, match=rf"ModelSpec\.{name}: expected 1 to \d+, got 10{{30}}$"):
             ModelSpec(**{name: 10**30})
     with pytest.raises(ValueError, match="type"):
-        build_model(ModelSpec(type="hourglass"))
+        build_model(ModelSpec(type="diamond"))
 
 
 def test_model_is_what_the_name_says():

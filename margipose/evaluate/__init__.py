@@ -4,7 +4,7 @@ from margipose.evaluate.formats import FORMATS, Column, Interval, Table, render
 from margipose.evaluate.papers import PAPERS, Paper
 from margipose.evaluate.prediction_files import read_predictions, write_predictions
 from margipose.evaluate.predictions import Predictions, predictions_of, score_predictions
-from margipose.evaluate.protocols import METRICS, PROTOCOLS, Metric, Protocol, get_protocol
+from margipose.evaluate.protocols import METRICS, PROTOCOLS, Metric, Protocol, default_protocol, get_protocol
 from margipose.evaluate.published import PUBLISHED, Published, published
 from margipose.evaluate.results import Evaluation, Row, score_records
 from margipose.evaluate.running import evaluate, joints_in_camera, predict, predict_joints
@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "Scores",
     "Table",
+    "default_protocol",
     "document",
     "evaluate",
     "format_table",

@@ -23,6 +23,7 @@ __all__ = [
     "Depth",
     "Metric",
     "Protocol",
+    "default_protocol",
     "get_protocol",
 ]
 
@@ -357,6 +358,15 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 split="val",
                 papers=(),
             ),
+            replace(
+                _LSP,
+                name="mpi3d_image",
+                about="MPI-INF-3DHP in the image: as lsp, PCK@0.2 of 14 joints; for networks without depth",
+                dataset="mpi3d",
+                sequence=_MPI3D.sequence,
+                groups=_MPI3D.groups,
+                papers=(),
+            ),
             Protocol(
                 "custom",
                 "your own data in space: 17 joints, those that are labelled, ground-truth root depth",
@@ -371,6 +381,12 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     }
 )
 """The protocols that there are. The name of a data set is its default."""
+
+
+def default_protocol(dataset: str, dims: int = 3) -> str:
+    """Name of the protocol for a data set and a network of so many dimensions (see `ModelSpec.dims`)."""
+    flat = f"{dataset}_image"
+    return flat if dims == 2 and flat in PROTOCOLS else dataset
 
 
 def get_protocol(name: str) -> Protocol:

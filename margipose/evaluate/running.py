@@ -14,7 +14,7 @@ from margipose.augment import MULTI_CROP_OFFSETS_PX, recover_joints
 from margipose.camera import project, root_depth_from_bones, root_depth_from_height
 from margipose.data import PoseDataset, Sample
 from margipose.data.loading import batches
-from margipose.evaluate.protocols import Depth, Protocol
+from margipose.evaluate.protocols import Depth, Protocol, default_protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import labels
 from margipose.skeleton import get_skeleton
@@ -140,6 +140,13 @@ def predict_joints(
         ValueError: for an empty data set, or one whose labels do not suit the protocol.
     """
     records = dataset.records
+    if protocol.dims == 3 and getattr(getattr(model, "spec", None), "dims", 3) == 2:
+        other = default_protocol(protocol.dataset, 2)
+        hint = "" if other == protocol.dataset else f"; try protocol {other}"
+        raise ValueError(
+            "the network predicts positions in the image, "
+            f"protocol {protocol.name} scores poses in space{hint}"
+        )
     if len(records) == 0:
         raise ValueError(f"{records.name}: there is nothing to evaluate")
     labels(records.select([0]), protocol)  # refuses before the network runs for hours

@@ -16,6 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import Sample
+from margipose.dsnt import average_loss
+from margipose.headed import HeadedNetwork
 from margipose.losses import marginal_loss
 from margipose.model import build_model
 from margipose.schedule import learning_rate
@@ -168,7 +170,11 @@ class Engine:
     def _loss(self, batch: _Placed) -> Tensor:
         config = self.config
         with autocast(self.device, config.precision):
-            stages = self._forward(batch.images).stages
+            out = self._forward(batch.images)
+        if isinstance(self.model, HeadedNetwork):  # whose heads compute in single precision
+            losses = self.model.losses(out, batch.target_norm, batch.valid, batch.depth_valid)
+            return average_loss(losses, batch.valid.float())
+        stages = out.stages
         # Divergences and distances lose what matters in half precision.
         stages = [type(s)(*(plane.float() for plane in s)) for s in stages]
         pixelwise = None if config.pixelwise_loss == "none" else config.pixelwise_loss

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset
-from margipose.evaluate import Evaluation, Protocol, get_protocol
+from margipose.evaluate import Evaluation, Protocol, default_protocol, get_protocol
 from margipose.train.batches import Batch, batch_parts, examples_of
 from margipose.train.device import pick_device
 from margipose.train.distributed import World, evaluate_together, joined, mark
@@ -136,7 +136,9 @@ class _Run:
         self.protocol: Protocol | None = None
         with world.agreed():
             if config.eval_set:
-                self.protocol = get_protocol(config.eval_set.split("/")[0])
+                self.protocol = get_protocol(
+                    default_protocol(config.eval_set.split("/")[0], config.model.dims)
+                )
                 first = self.protocol.metrics[0].name
                 self.best_metric = self.protocol.metric(config.best_metric or first)
                 self.evaluated = PoseDataset(
