@@ -35,7 +35,7 @@ def test_resnets_at_every_resolution_of_the_paper(stride, dilated, name):
     assert (backbone.channels == {"resnet18": 512, "test_resnet": 96}[name]) or not dilated
 
 
-def test_dilation_changes_no_weight_and_nothing_where_the_stride_is_its_own():
+def test_dilation_changes_neither_weights_nor_what_keeps_its_own_stride():
     torch.manual_seed(0)
     plain = build_dense_backbone("resnet18", stride=32, dilated=False).eval()
     dilated = build_dense_backbone("resnet18", stride=32, dilated=True).eval()
@@ -45,8 +45,6 @@ def test_dilation_changes_no_weight_and_nothing_where_the_stride_is_its_own():
         other.load_state_dict(plain.state_dict())
     with torch.no_grad():
         assert torch.equal(plain(images), dilated(images))
-        # An untouched position sees the same pixels through the same weights, but for the borders.
-        assert finer(images).shape == (1, 512, 8, 8)
     spread = {
         m.dilation for m in finer.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
     }
@@ -58,10 +56,7 @@ def test_dilated_features_are_those_of_the_strided_network_at_its_positions():
     torch.manual_seed(0)
     strided = build_dense_backbone("resnet18", stride=16, dilated=False).eval()
     whole = build_dense_backbone("resnet18", stride=8, dilated=True).eval()
-    for module in [m for m in whole.modules() if isinstance(m, torch.nn.Conv2d)]:
-        assert module.stride[0] <= 2
-    first = whole.net["layer3"] if "layer3" in dict(whole.net.named_children()) else whole.net.layer3
-    other = strided.net["layer3"] if "layer3" in dict(strided.net.named_children()) else strided.net.layer3
+    first, other = (dict(b.net.named_children())["layer3"] for b in (whole, strided))
     first.load_state_dict(other.state_dict())
     # The second block alone: its convolutions have stride 1 in both, and are spread by 2 in one.
     x = torch.randn(1, 256, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -282,7 +277,7 @@ def test_labels_in_the_image_are_learnt_by_heart(tmp_path):
             "run_dir": str(tmp_path / "run"),
             "augment": False,
             "epochs": 1,
-            "examples_per_epoch": 1200,
+            "examples_per_epoch": 800,
             "batch_size": 8,
             "lr": 5e-3,
             "workers": 0,
