@@ -52,7 +52,8 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "camera given (120, 120, 48, 48)" in out
     document = json.loads((tmp_path / "out" / f"{image.stem}.pose.json").read_text())
-    assert np.isfinite(document["joints_cam_mm"]).all()
+    (person,) = document["people"]
+    assert np.isfinite(person["joints_cam_mm"]).all()
     drawn = cv2.imread(str(tmp_path / "out" / f"{image.stem}.pose.png"))
     assert drawn.shape == (96, 96, 3)
     assert main(["describe", str(weights)]) == 0
@@ -141,7 +142,7 @@ def test_mistakes_end_in_one_line_and_code_2(argv, message, capsys, tmp_path, mo
     [
         ([], "COMMAND"),
         (["trian"], "trian"),
-        (["infer"], "image"),
+        (["infer"], "INPUT"),
         (["infer", "a.jpg", "--model", "m", "--box", "1,2,3"], "four numbers"),
         (["eval"], "--dataset, --root"),
         (["prepare"], "SET"),
@@ -171,7 +172,8 @@ def test_a_box_may_begin_left_of_the_image(people, tiny_weights, tmp_path):
     infer = ["infer", str(image), "--model", str(tiny_weights), "--out", str(tmp_path)]
     for box in (["--box", "-3,-2.5,70,70"], ["--box=-3,-2.5,70,70"]):
         assert main([*infer, *box]) == 0
-        assert json.loads((tmp_path / f"{image.stem}.pose.json").read_text())["box_px"] == [-3, -2.5, 70, 70]
+        (person,) = json.loads((tmp_path / f"{image.stem}.pose.json").read_text())["people"]
+        assert person["box_px"] == [-3, -2.5, 70, 70]
 
 
 def test_a_broken_image_is_named_in_one_line_whoever_reads_it(people, tiny_weights, tmp_path, capsys):

@@ -3,44 +3,126 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
 from margipose.cli.command import AddCommand
 
 __all__ = ["add"]
 
+EPILOG = """margipose infer photo.jpg --model runs/h36m/model.safetensors --box 120,40,380,620
+margipose infer photo.jpg --model m.pth --camera 1145,1143,512,515 --out results
+margipose infer holiday/ 'more/*.png' --model m.safetensors --detector yolov8n.onnx --fov 65
+margipose infer walk.mp4 --model m.safetensors --smooth --format json,bvh,overlay
+margipose infer webcam --model m.safetensors --runtime onnx --max-frames 300"""
+
 
 def add(command: AddCommand) -> None:
     """Add `infer`."""
-    sub = command(
-        "infer",
-        _infer,
-        "predict the person in an image",
-        "margipose infer photo.jpg --model runs/h36m/model.safetensors --box 120,40,380,620\n"
-        "margipose infer photo.jpg --model m.pth --camera 1145,1143,512,515 --out results",
-    )
-    sub.add_argument("image", type=Path)
-    sub.add_argument("--model", required=True, help="weights: .safetensors, or a .pth of the original")
+    sub = command("infer", _infer, "predict the people in images, videos or a webcam's pictures", EPILOG)
     sub.add_argument(
-        "--box", type=_numbers, metavar="L,T,W,H", help="the person's box, px (default: the image)"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="images, videos, folders of them, patterns, or webcam[:NUMBER]",
+    )
+    sub.add_argument("--model", required=True, help="weights: .safetensors, .onnx, or a .pth of the original")
+    sub.add_argument(
+        "--out", type=Path, default=Path(), help="folder for the results (default: the current one)"
     )
     sub.add_argument(
+        "--format",
+        type=_formats,
+        default=("json", "overlay"),
+        metavar="LIST",
+        help="of json, npz, bvh, overlay (default: json,overlay)",
+    )
+    sub.add_argument("--resume", action="store_true", help="leave out inputs whose results are all there")
+    _add_people(sub.add_argument_group("where people are"))
+    _add_camera(sub.add_argument_group("camera and size (the output says which camera was used)"))
+    _add_video(sub.add_argument_group("videos"))
+    group = sub.add_argument_group("network")
+    group.add_argument(
+        "--crop",
+        choices=("perspective", "affine"),
+        default="perspective",
+        help="how the network looks at people: through a camera turned onto them, or by the papers' crop "
+        "(default: %(default)s)",
+    )
+    group.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="default: %(default)s")
+    group.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="people (default: %(default)s)"
+    )
+    group.add_argument("--device", default="auto")
+
+
+def _add_people(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--box",
+        type=_numbers,
+        action="append",
+        metavar="L,T,W,H",
+        help="a person's box, px, with some room; repeat it for more people (default: the image)",
+    )
+    which.add_argument("--boxes", type=Path, metavar="FILE", help="boxes by image or frame: JSON or CSV")
+    which.add_argument(
+        "--detector",
+        default="image",
+        metavar="NAME",
+        help="finds people: image (the whole of it), hog, FILE.onnx, or TORCHVISION_MODEL:FILE.pth "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--margin", type=float, default=1.0, help="makes given boxes larger: 1.25 suits tight ones"
+    )
+    group.add_argument(
+        "--refine",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often to predict again in the box that a prediction suggests, where none was given "
+        "(default: %(default)s)",
+    )
+
+
+def _add_camera(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
         "--camera",
         type=_numbers,
         metavar="FX,FY,CX,CY",
-        help="intrinsics, px (default: assumed, and said so)",
+        help="intrinsics, px (default: from EXIF data, else 45 degrees are assumed, and said so)",
     )
-    sub.add_argument(
+    which.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="a camera.calibration of MPI-INF-3DHP, or JSON"
+    )
+    which.add_argument("--fov", type=float, metavar="DEG", help="field of view across the longer side")
+    group.add_argument("--camera-id", metavar="ID", help="which camera of the calibration file")
+    group.add_argument(
         "--height-mm",
         type=float,
         default=920.0,
         help="knee-to-neck height that fixes distance and size (default: %(default)g)",
     )
-    sub.add_argument(
-        "--out", type=Path, default=Path(), help="folder for the results (default: the current one)"
+    group.add_argument("--root-depth-mm", type=float, help="the pelvis's depth, if that is known instead")
+
+
+def _add_video(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--smooth", action="store_true", help="smooth the joints (One-Euro filter)")
+    group.add_argument(
+        "--each-frame",
+        action="store_true",
+        help="look for people in each frame anew, not where the last one showed them",
     )
-    sub.add_argument("--device", default="auto")
+    group.add_argument(
+        "--detect-every",
+        type=int,
+        default=30,
+        metavar="N",
+        help="frames after which new people are looked for (default: %(default)s)",
+    )
+    group.add_argument("--max-frames", type=int, metavar="N", help="of a video or webcam")
 
 
 def _numbers(text: str) -> list[float]:
@@ -53,29 +135,90 @@ def _numbers(text: str) -> list[float]:
     return values
 
 
-def _infer(args: argparse.Namespace) -> None:
-    from margipose import checkpoint
-    from margipose.data.images import read_image
-    from margipose.draw import draw_skeleton, write_png
-    from margipose.files import replacing
-    from margipose.infer import predict_image
-    from margipose.skeleton import get_skeleton
+def _formats(text: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(text.split(",")))
+    valid = ("json", "npz", "bvh", "overlay")
+    if not set(words) <= set(valid):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(valid)}, got {text!r}")
+    return words
+
+
+def _infer(args: argparse.Namespace) -> int:
+    from margipose.infer import (
+        Predictor,
+        Settings,
+        Smoothing,
+        camera_from_fov,
+        find_sources,
+        get_detector,
+        given_camera,
+        read_boxes,
+        read_camera_file,
+        run,
+    )
     from margipose.train import pick_device
 
-    image = read_image(args.image)
-    loaded = checkpoint.load(args.model, pick_device(args.device))
-    found = predict_image(loaded, image, args.box, args.camera, height_mm=args.height_mm)
-    args.out.mkdir(parents=True, exist_ok=True)
-    json_path = args.out / f"{args.image.stem}.pose.json"
-    with replacing(json_path) as temporary:
-        temporary.write_text(
-            json.dumps({"image": str(args.image), **found.to_json()}, indent=1, allow_nan=False) + "\n"
-        )
-    picture_path = args.out / f"{args.image.stem}.pose.png"
-    skeleton = get_skeleton(loaded.input_spec.skeleton)
-    left, top, width, height = found.box_px
-    corners = (left, top, left + width - 1, top + height - 1)
-    write_png(draw_skeleton(image, found.joints_px, skeleton, box=corners), picture_path)
-    print("joints_cam_mm: millimetres in camera space, x right, y down, z away from the camera")
-    print(f"camera {found.camera} ({', '.join(f'{v:g}' for v in found.intrinsics)}); distance {found.depth}")
-    print(f"poses: {json_path}\npicture: {picture_path}")
+    for name in ("detect_every", "max_frames"):
+        value, least = getattr(args, name), 0 if name == "detect_every" else 1
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if not 0 < args.margin < 100:
+        raise ValueError(f"--margin: expected a positive factor, got {args.margin:g}")
+    if args.camera_id is not None and args.calibration is None:
+        raise ValueError("--camera-id goes with --calibration")
+    sources = find_sources(args.inputs)
+    missing = [s for s in sources if s.kind != "webcam" and not s.path.exists()]
+    if len(missing) == len(sources):  # say so before a network is loaded
+        raise ValueError(f"{missing[0].name}: cannot be read (No such file or directory)")
+    camera = None
+    if args.camera is not None:
+        known = given_camera(args.camera)
+        camera = lambda size: known  # noqa: E731
+    elif args.calibration is not None:
+        camera = read_camera_file(args.calibration, args.camera_id)
+    elif args.fov is not None:
+        camera_from_fov(args.fov, (1, 1))  # refuses what is no angle
+        camera = lambda size: camera_from_fov(args.fov, size)  # noqa: E731
+    settings = Settings(
+        folder=args.out,
+        formats=args.format,
+        camera=camera,
+        boxes_px=args.box,
+        table=read_boxes(args.boxes) if args.boxes else None,
+        margin=args.margin,
+        follow=not args.each_frame,
+        detect_every=args.detect_every,
+        smoothing=Smoothing() if args.smooth else None,
+        most_frames=args.max_frames,
+        resume=args.resume,
+    )
+    predictor = Predictor(
+        args.model,
+        device=args.device,
+        runtime=args.runtime,
+        detector=get_detector(args.detector, pick_device(args.device)),
+        crop=args.crop,
+        refine=args.refine,
+        height_mm=args.height_mm,
+        root_depth_mm=args.root_depth_mm,
+        batch_size=args.batch_size,
+    )
+    report = run(predictor, sources, settings)
+    if report.people:
+        print("joints_cam_mm: millimetres in camera space, x right, y down, z away from the camera")
+    for camera_used, name in list(report.cameras.items())[:3]:
+        numbers = ", ".join(f"{v:g}" for v in camera_used.intrinsics)
+        print(f"camera {camera_used.source} ({numbers}){'' if len(report.cameras) == 1 else f' of {name}'}")
+    if len(report.cameras) > 3:
+        print(f"and {len(report.cameras) - 3} more cameras: each result names its own")
+    print(f"distance {predictor.depth}")
+    rate = f", {report.frames / report.seconds:.1f} frames/s" if report.frames > 1 else ""
+    skipped = f", {report.skipped} inputs left out: their results are there" if report.skipped else ""
+    print(f"{report.people} people in {report.frames} frames{rate}{skipped}")
+    for name in report.empty:
+        print(f"nobody found: {name}")
+    for path in report.written:
+        print(f"{'picture' if path.suffix in ('.png', '.mp4') else 'poses'}: {path}")
+    for problem in report.problems:
+        print(f"margipose infer: error: {problem}", file=sys.stderr)
+    return 2 if report.problems else 0

@@ -20,7 +20,7 @@ from margipose.draw.figures import (
     pose_figure,
     save_figure,
 )
-from margipose.draw.overlays import draw_skeleton, encode_jpeg, encode_png, write_png
+from margipose.draw.overlays import draw_people, draw_skeleton, encode_jpeg, encode_png, write_png
 from margipose.draw.style import COLOURS, side_of
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "cube",
     "cube_html",
     "curve_figure",
+    "draw_people",
     "draw_skeleton",
     "encode_jpeg",
     "encode_png",

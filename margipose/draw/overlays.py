@@ -13,7 +13,7 @@ from margipose.draw.style import COLOURS, OUTLINE, WHITE, array_of, bones_of, rg
 from margipose.files import replacing
 from margipose.skeleton import Skeleton
 
-__all__ = ["draw_skeleton", "encode_jpeg", "encode_png", "write_png"]
+__all__ = ["draw_people", "draw_skeleton", "encode_jpeg", "encode_png", "write_png"]
 
 SHIFT = 4  # fractional bits of the coordinates that OpenCV draws at
 
@@ -66,6 +66,47 @@ def draw_skeleton(
                 radius = round((0.95 * line + grown / 2) * scale)
                 cv2.circle(out, dot, radius, outline or colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
     return out
+
+
+def draw_people(
+    image: NDArray[np.uint8],
+    joints_px: Sequence[ArrayLike],
+    skeleton: Skeleton,
+    boxes: Sequence[Sequence[float] | None] | None = None,
+    numbers: Sequence[int | None] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw several people upon a copy of an image.
+
+    Args:
+        image: `H x W x 3` uint8 RGB.
+        joints_px: of each person, `J x 2`; see `draw_skeleton`.
+        boxes: of each person, (left, top, right, bottom) in pixels.
+        numbers: of each person, written at the box's upper left corner, or at the topmost joint.
+    """
+    out = np.array(rgb_of(image), order="C")
+    for i, joints in enumerate(joints_px):
+        box = boxes[i] if boxes else None
+        out = draw_skeleton(out, joints, skeleton, box=box)
+        number = numbers[i] if numbers else None
+        if number is None:
+            continue
+        points = array_of(joints, "joints_px", len(skeleton), 2)
+        known = points[np.isfinite(points).all(-1)]
+        corner = box[:2] if box is not None else known[known[:, 1].argmin()] if len(known) else (0, 0)
+        _write_number(out, number, corner)
+    return out
+
+
+def _write_number(image: NDArray[np.uint8], number: int, corner: Sequence[float]) -> None:
+    """Write a number upon an image, below and right of a position but inside."""
+    size = max(0.4, min(image.shape[:2]) / 600)
+    thickness = max(1, round(2 * size))
+    (width, height), _ = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    room = np.array([image.shape[1] - width - 4, image.shape[0] - height - 4])
+    x, y = np.clip(np.asarray(corner) + 4, 2, np.maximum(room, 2)).astype(int).tolist()
+    for colour, width in ((OUTLINE, thickness + 2), (WHITE, thickness)):
+        at = (x, y + height)
+        cv2.putText(image, str(number), at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, width, cv2.LINE_AA)
 
 
 def _encode(image: NDArray[np.uint8], suffix: str, options: Sequence[int] = ()) -> bytes:

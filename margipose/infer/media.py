@@ -1,0 +1,234 @@
+"""Images, videos and webcams as frames."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from margipose.data.hdf5 import one_line
+from margipose.data.images import read_image
+
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Frame", "Source", "Stream", "find_sources", "open_source"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".gif")
+
+_WEBCAM = re.compile(r"webcam(?::(\d+))?")
+
+Kind = Literal["image", "video", "webcam"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where frames come from.
+
+    Attributes:
+        name: as it was given, for messages.
+        kind: an image is one frame; a webcam has no end.
+        path: of the file; of a webcam, only its name is used, to call outputs by.
+        device: number of a webcam.
+    """
+
+    name: str
+    kind: Kind
+    path: Path
+    device: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture.
+
+    Attributes:
+        image: `H x W x 3` uint8 RGB, turned as it is to be shown.
+        index: number in its source, from 0.
+        time_s: since the beginning of its source.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source that is open.
+
+    Attributes:
+        frames: its frames; may raise a ValueError or OSError that names the source, at the beginning, or
+            after all frames that could be decoded.
+        count: how many there are by the source's own account, 0 if that is unknown.
+        fps: frames per second, nominally; 0 for an image.
+    """
+
+    frames: Iterator[Frame]
+    count: int
+    fps: float
+
+
+def find_sources(inputs: Sequence[str]) -> list[Source]:
+    """Sources from files, folders (what is in them, not in their subfolders), patterns and `webcam[:n]`.
+
+    A file that does not exist becomes a source that cannot be opened, so that others are not held up by it.
+
+    Raises:
+        ValueError: for a folder or pattern in which there is nothing to predict.
+    """
+    found: dict[Source, None] = {}
+    for name in inputs:
+        webcam = _WEBCAM.fullmatch(name)
+        path = Path(name)
+        if webcam and not path.exists():
+            device = int(webcam[1] or 0)
+            found[Source(name, "webcam", Path(f"webcam{device}"), device)] = None
+        elif path.is_dir():
+            inside = sorted(p for p in path.iterdir() if _kind_by_suffix(p) and p.is_file())
+            if not inside:
+                raise ValueError(f"{path}: no images or videos in this folder")
+            found.update((_source(p), None) for p in inside)
+        elif glob.has_magic(name) and not path.exists():
+            matches = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())  # noqa: PTH207
+            matches = [p for p in matches if _kind_by_suffix(p)]
+            if not matches:
+                raise ValueError(f"{name}: matches no images or videos")
+            found.update((_source(p), None) for p in matches)
+        else:
+            found[_source(path)] = None
+    return list(found)
+
+
+def _kind_by_suffix(path: Path) -> Kind | None:
+    suffix = path.suffix.lower()
+    return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def _source(path: Path) -> Source:
+    # Files of unknown suffixes are mostly images.
+    return Source(str(path), _kind_by_suffix(path) or "image", path)
+
+
+def open_source(source: Source, most_frames: int | None = None) -> Stream:
+    """Open a source; images and videos are decoded as their frames are asked for.
+
+    Args:
+        most_frames: of a video or webcam.
+
+    Raises:
+        ValueError: naming the source, if it cannot be opened.
+        ImportError: naming the extra, for a video without PyAV.
+    """
+    if source.kind == "image":
+        return Stream(_image(source.path), 1, 0.0)
+    stream = _open_video(source.path) if source.kind == "video" else _open_webcam(source)
+    if most_frames is None:
+        return stream
+    count = min(stream.count, most_frames) if stream.count else most_frames
+    return Stream(_first(stream.frames, most_frames), count, stream.fps)
+
+
+def _first(frames: Iterator[Frame], count: int) -> Iterator[Frame]:
+    for done, frame in enumerate(frames, 1):
+        yield frame
+        if done >= count:
+            return
+
+
+def _image(path: Path) -> Iterator[Frame]:
+    yield Frame(read_image(path), 0, 0.0)
+
+
+def _open_video(path: Path) -> Stream:
+    try:
+        import av
+    except ImportError:
+        raise ImportError(f'{path}: videos need PyAV: pip install "margipose[video]"') from None
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        container = av.open(str(path), "r")
+    except Exception as error:  # damaged files fail in every way that there is
+        raise ValueError(f"{path}: not a video that can be decoded ({one_line(error)})") from error
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"{path}: there is no picture in this video")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    rate = stream.average_rate or stream.guessed_rate
+    fps = float(rate) if rate else 25.0
+    count = stream.frames or (round(container.duration / 1e6 * fps) if container.duration else 0)
+    return Stream(_video_frames(path, container, stream, fps), count, fps)
+
+
+def _video_frames(path: Path, container: Any, stream: Any, fps: float) -> Iterator[Frame]:
+    index, damaged, trouble, first = 0, 0, "", None
+    with contextlib.closing(container):
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except Exception as error:  # as above
+                trouble = one_line(error)
+                damaged += 1
+                break
+            try:
+                decoded = packet.decode()
+            except Exception as error:
+                trouble = trouble or one_line(error)
+                damaged += 1
+                continue
+            for frame in decoded:
+                if frame.is_corrupt:
+                    damaged += 1
+                    continue
+                at = frame.time if frame.time is not None else index / fps
+                first = at if first is None else first
+                yield Frame(_upright(frame), index, max(float(at - first), 0.0))
+                index += 1
+    if not index:
+        raise ValueError(
+            f"{path}: no frame of this video can be decoded" + (f" ({trouble})" if trouble else "")
+        )
+    if damaged:
+        reason = f" ({trouble})" if trouble else ""
+        raise ValueError(f"{path}: the video is damaged: {index} frames could be decoded{reason}")
+
+
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    """A frame's pixels as they are to be shown: telephones store a turn beside the picture."""
+    image = frame.to_ndarray(format="rgb24")
+    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _open_webcam(source: Source, clock: Callable[[], float] = time.monotonic) -> Stream:
+    capture = cv2.VideoCapture(source.device)
+    if not capture.isOpened():
+        raise ValueError(f"{source.name}: there is no webcam {source.device}, or it is in use")
+    fps = capture.get(cv2.CAP_PROP_FPS)
+
+    def frames() -> Iterator[Frame]:
+        start, index = clock(), 0
+        try:
+            while True:
+                ok, image = capture.read()
+                if not ok:
+                    raise ValueError(f"{source.name}: the webcam gives no more pictures")
+                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index, clock() - start)
+                index += 1
+        finally:
+            capture.release()
+
+    return Stream(frames(), 0, fps if 0 < fps < math.inf else 30.0)

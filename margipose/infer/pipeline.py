@@ -1,0 +1,302 @@
+"""From files to files: one thread decodes, one predicts, one draws and writes, side by side.
+
+Whatever is wrong with one source ends that source alone: its trouble is reported, the others go on. Outputs
+of a video that cannot be decoded to its end hold what came before, and say so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from margipose.camera import project
+from margipose.infer.boxes import BoxTable, grow
+from margipose.infer.following import Follower, tight_box
+from margipose.infer.intrinsics import CameraRule, ImageCamera, assumed_camera, read_exif_camera
+from margipose.infer.media import Frame, Source
+from margipose.infer.prediction import Prediction
+from margipose.infer.predictor import Predictor, Target
+from margipose.infer.recording import Recorder, Report
+from margipose.infer.smoothing import JointSmoother, Smoothing
+from margipose.infer.streaming import QUEUED_FRAMES, QUEUED_PIXELS, Event, Reader, Stopped, told
+from margipose.infer.tracking import Tracker
+from margipose.infer.writers import Description, Format, Outputs, output_paths
+
+__all__ = ["Report", "Settings", "run"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `run` does with its sources.
+
+    Attributes:
+        folder: for the outputs.
+        formats: of the outputs; see `margipose.infer.writers`.
+        camera: of all sources; if None, that of an image's EXIF data, or the assumed one.
+        boxes_px: of people, N x 4, in every image, and in the first frame of every video.
+        table: boxes by image or frame, instead.
+        margin: by which given boxes are made larger.
+        follow: whether people in videos are looked for where the last frame showed them, rather than in
+            each frame anew.
+        detect_every: see `Follower`.
+        smoothing: of joints in videos; None to leave them as they are.
+        most_frames: of a video or webcam.
+        resume: leave out sources whose outputs are all there.
+    """
+
+    folder: Path
+    formats: Sequence[Format] = ("json", "overlay")
+    camera: CameraRule | None = None
+    boxes_px: Any = None
+    table: BoxTable | None = None
+    margin: float = 1.0
+    follow: bool = True
+    detect_every: int = 30
+    smoothing: Smoothing | None = None
+    most_frames: int | None = None
+    resume: bool = False
+
+
+def run(
+    predictor: Predictor, sources: Sequence[Source], settings: Settings, *, progress: bool = True
+) -> Report:
+    """Predict images, videos and webcams and write what was found.
+
+    Ctrl-C ends a webcam's recording, which is then written; otherwise it stops everything, and outputs that
+    are not finished are removed.
+
+    Args:
+        predictor: predicts, and finds people.
+        sources: from `find_sources`.
+        settings: what to do with them.
+        progress: whether to show a bar on standard error, if that is a terminal.
+    """
+    report = Report()
+    names = _names(sources)
+    wanted = [s for s in sources if not _done_before(s, names[s], settings)]
+    report.skipped = len(sources) - len(wanted)
+    started = time.monotonic()
+    stop = threading.Event()
+    reader = Reader(wanted, settings.most_frames, stop)
+    recorder = Recorder(lambda event: _open_outputs(event, names, predictor, settings), report, stop)
+    with tqdm(unit="frame", disable=None if progress else True) as bar:
+        main = _Main(predictor, settings, recorder, report, bar)
+        reader.start()
+        recorder.start()
+        try:
+            try:
+                main.take_all(reader)
+            except KeyboardInterrupt:
+                if not main.live:
+                    raise
+                reader.finish()
+                main.take_all(reader)
+            recorder.events.put(None)
+            recorder.join()
+        except Stopped:
+            pass  # the recorder gave up: its error follows
+        finally:
+            stop.set()
+            reader.join()
+            recorder.join()
+    if recorder.error is not None:
+        raise recorder.error
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _done_before(source: Source, name: str, settings: Settings) -> bool:
+    if not settings.resume or source.kind == "webcam":
+        return False
+    paths = output_paths(settings.folder, name, source.kind, settings.formats)
+    return all(path.exists() for path in paths.values())
+
+
+def _open_outputs(
+    event: Event, names: Mapping[Source, str], predictor: Predictor, settings: Settings
+) -> Outputs:
+    assert event.frame is not None and event.stream is not None
+    source, (height, width) = event.source, event.frame.image.shape[:2]
+    words = {"crop": predictor.crop}
+    if source.kind != "image":
+        words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
+    about = Description(
+        source=source.name,
+        kind=source.kind,
+        size=(width, height),
+        fps=event.stream.fps,
+        skeleton=predictor.skeleton,
+        model=predictor.ready.name,
+        settings=words,
+    )
+    return Outputs(output_paths(settings.folder, names[source], source.kind, settings.formats), about)
+
+
+def _names(sources: Sequence[Source]) -> dict[Source, str]:
+    """What outputs are called: the file's name without its suffix, or with it where two would be the same."""
+    stems = [s.path.stem for s in sources]
+    taken: dict[str, Source] = {}
+    names = {}
+    for source in sources:
+        stem = source.path.stem
+        name = stem if stems.count(stem) == 1 else source.path.name.replace(".", "_")
+        number, unique = 2, name
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        taken[unique] = names[source] = unique  # type: ignore[assignment]
+    return names
+
+
+class _Main:
+    """Predicts, many people at a time where frames do not depend on each other."""
+
+    def __init__(
+        self, predictor: Predictor, settings: Settings, recorder: Recorder, report: Report, bar: tqdm
+    ) -> None:
+        self._predictor, self._settings, self._recorder = predictor, settings, recorder
+        self._report, self._bar = report, bar
+        self._waiting: list[tuple[Event, list[Target]]] = []
+        self._video: _Video | None = None
+        self._failed: dict[Source, str] = {}
+        self._expected = 0
+        self._opened: set[Source] = set()
+        self.live = False
+
+    def take_all(self, reader: Reader) -> None:
+        """Predict what the reader still has to give."""
+        for event in reader.events:
+            self._take(event)
+        self.flush()
+
+    def _take(self, event: Event) -> None:
+        source = event.source
+        self.live = source.kind == "webcam"
+        if event.stream is not None and source not in self._opened:
+            self._opened.add(source)
+            self._expected += event.stream.count
+            self._bar.total = self._expected
+        if event.frame is None:
+            if source.kind != "image":
+                self.flush()
+                self._video = None
+            self._pass_on_end(event)
+        elif source not in self._failed:
+            try:
+                self._predict(event, event.frame)
+            except Exception as error:  # as in the reader
+                self._failed[source] = told(error, source)
+
+    def _pass_on_end(self, event: Event) -> None:
+        if any(waiting.source == event.source for waiting, _ in self._waiting):
+            self._waiting.append((event, []))
+        else:
+            self._recorder.events.put(
+                replace(event, problem=self._failed.pop(event.source, None) or event.problem)
+            )
+
+    def _predict(self, event: Event, frame: Frame) -> None:
+        source = event.source
+        camera = self._camera(source, frame)
+        self._report.cameras.setdefault(camera, source.name)
+        if source.kind == "image":
+            boxes = self._boxes(source, frame)
+            self._gather(event, self._predictor.targets(frame.image, boxes, camera))
+            return
+        if self._video is None:
+            self.flush()  # images that wait are no part of the video
+            self._video = _Video(self._predictor, self._settings)
+        if self._settings.table is None and self._settings.follow:
+            boxes = self._boxes(source, frame) if frame.index == 0 else None
+            self._done(event, self._video.follower(frame.image, camera, boxes))
+        else:
+            boxes = self._boxes(source, frame)
+            self._gather(event, self._predictor.targets(frame.image, boxes, camera))
+
+    def _camera(self, source: Source, frame: Frame) -> ImageCamera:
+        size = (frame.image.shape[1], frame.image.shape[0])
+        if self._settings.camera is not None:
+            return self._settings.camera(size)
+        exif = read_exif_camera(source.path, size) if source.kind == "image" else None
+        return exif or assumed_camera(size)
+
+    def _boxes(self, source: Source, frame: Frame) -> Any:
+        settings = self._settings
+        boxes = settings.boxes_px
+        if settings.table is not None:
+            boxes = settings.table.of_image(source.path)
+            if source.kind != "image":
+                boxes = settings.table.of_frame(frame.index)
+            elif boxes is None:
+                raise ValueError(f"{source.name}: {settings.table.source} has no boxes for this image")
+        return None if boxes is None else grow(np.asarray(boxes, np.float64), settings.margin)
+
+    def _gather(self, event: Event, targets: list[Target]) -> None:
+        self._waiting.append((event, targets))
+        people = sum(len(t) for _, t in self._waiting)
+        pixels = sum(e.pixels for e, _ in self._waiting)
+        if (
+            people >= self._predictor.batch_size
+            or pixels > QUEUED_PIXELS
+            or len(self._waiting) >= 4 * QUEUED_FRAMES
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Predict whoever waits."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            found = iter(self._predictor.predict([t for _, targets in waiting for t in targets]))
+        except Exception as error:
+            for event, _ in waiting:
+                self._failed.setdefault(event.source, told(error, event.source))
+            found = None
+        for event, targets in waiting:
+            if event.frame is None:
+                self._pass_on_end(event)
+            elif found is not None:
+                people = [next(found) for _ in targets]
+                self._done(event, self._video.named(people) if self._video else people)
+
+    def _done(self, event: Event, people: Sequence[Prediction]) -> None:
+        assert event.frame is not None
+        if self._video is not None:
+            people = self._video.smooth(people, event.frame.time_s)
+        self._report.frames += 1
+        self._report.people += len(people)
+        self._bar.update()
+        self._recorder.events.put(replace(event, people=people))
+
+
+class _Video:
+    """What is known about a video so far."""
+
+    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+        self.follower = Follower(predictor, settings.detect_every)
+        self._tracker = Tracker()
+        self._smoothing, self._root = settings.smoothing, predictor.skeleton.index(predictor.skeleton.root)
+        self._smoothers: dict[int | None, JointSmoother] = {}
+
+    def named(self, people: list[Prediction]) -> list[Prediction]:
+        boxes = np.array([tight_box(p.joints_px) for p in people]).reshape(-1, 4)
+        return [replace(p, track=n) for p, n in zip(people, self._tracker(np.nan_to_num(boxes)))]
+
+    def smooth(self, people: Sequence[Prediction], time_s: float) -> Sequence[Prediction]:
+        if self._smoothing is None:
+            return people
+        return [self._smoothed(p, self._smoothing, time_s) for p in people]
+
+    def _smoothed(self, person: Prediction, smoothing: Smoothing, time_s: float) -> Prediction:
+        smoother = self._smoothers.setdefault(person.track, JointSmoother(smoothing, self._root))
+        joints = smoother(person.joints_cam_mm, time_s)
+        pixels = project(
+            torch.from_numpy(joints), torch.tensor(person.intrinsics, dtype=torch.float64)
+        ).numpy()
+        return replace(person, joints_cam_mm=joints, joints_px=np.where(joints[:, 2:] > 0, pixels, np.nan))

@@ -1,0 +1,342 @@
+"""Poses and pictures as files, written frame by frame, whole or not at all.
+
+| format | file | what |
+|---|---|---|
+| `json` | `NAME.pose.json` | everything, as text |
+| `npz` | `NAME.pose.npz` | the same as arrays, a row per person and frame |
+| `bvh` | `NAME.person0.bvh`, ... | a file per person, for animation (`margipose.infer.bvh`) |
+| `overlay` | `NAME.pose.png`, `NAME.pose.mp4` | the people drawn upon the image or video |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol, TextIO, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from margipose.data.hdf5 import one_line
+from margipose.draw import draw_people, encode_png
+from margipose.files import replacing
+from margipose.infer.bvh import bvh_text
+from margipose.infer.media import Frame
+from margipose.infer.prediction import FRAMES, Prediction
+from margipose.skeleton import Skeleton
+
+__all__ = ["FORMATS", "Description", "Format", "Outputs", "Writer", "output_paths"]
+
+FORMAT = "margipose-poses-1"
+
+Format = Literal["json", "npz", "bvh", "overlay"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+LARGEST_OVERLAY_PX = 4096
+"""Longer side of a drawn picture; larger images are drawn smaller."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What all frames of an output have in common.
+
+    Attributes:
+        source: name of the image, video or webcam.
+        kind: `"image"`, `"video"` or `"webcam"`.
+        size: (width, height) of its frames, pixels.
+        fps: frames per second, nominally; 0 for an image.
+        skeleton: whose joints are predicted.
+        model: name of the network.
+        settings: whatever else the numbers depend on, in words.
+    """
+
+    source: str
+    kind: str
+    size: tuple[int, int]
+    fps: float
+    skeleton: Skeleton
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            self.kind: self.source,
+            "model": self.model,
+            "width": self.size[0],
+            "height": self.size[1],
+            **({"fps": self.fps} if self.kind != "image" else {}),
+            **self.settings,
+            "joint_names": list(self.skeleton.joints),
+            "joint_parents": list(self.skeleton.parents),
+            "meaning": dict(FRAMES),
+        }
+
+
+class Writer(Protocol):
+    """Writes the frames of one source; nothing is in its place before `close`."""
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None: ...
+
+    def close(self, problem: str | None) -> list[Path]:
+        """Finish; `problem` says why a source ended early. Returns what was written."""
+        ...
+
+
+def output_paths(folder: Path, name: str, kind: str, formats: Sequence[Format]) -> dict[Format, Path]:
+    """Where outputs go; BVH's file is that of the first person."""
+    suffixes = {
+        "json": ".pose.json",
+        "npz": ".pose.npz",
+        "bvh": ".person0.bvh",
+        "overlay": ".pose.png" if kind == "image" else ".pose.mp4",
+    }
+    return {f: folder / f"{name}{suffixes[f]}" for f in formats}
+
+
+class Outputs:
+    """All files of one source: a context that leaves nothing half written behind.
+
+    Args:
+        paths: from `output_paths`.
+        about: what their frames have in common.
+    """
+
+    def __init__(self, paths: Mapping[Format, Path], about: Description) -> None:
+        self._stack = ExitStack()
+        self._writers: list[Writer] = []
+        try:
+            for name, path in paths.items():
+                self._writers.append(_WRITERS[name](path, about, self._stack))
+        except BaseException:
+            self.abandon()
+            raise
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        """The next frame and who is in it."""
+        for writer in self._writers:
+            writer.add(frame, people)
+
+    def close(self, problem: str | None = None) -> list[Path]:
+        """Put the files in their places; returns them."""
+        try:
+            written = [path for writer in self._writers for path in writer.close(problem)]
+        except BaseException:
+            self.abandon()
+            raise
+        self._stack.close()
+        return written
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        self._stack.__exit__(_Abandoned, _Abandoned(), None)
+
+
+class _Abandoned(Exception):
+    """What makes `replacing` leave no file."""
+
+
+class _Json:
+    """A JSON document with a line per frame, written as they come."""
+
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        self._path, self._about = path, about
+        temporary = stack.enter_context(replacing(path))
+        self._file: TextIO = stack.enter_context(temporary.open("w", encoding="utf-8"))
+        self._frames = 0
+        header = json.dumps(about.header(), indent=1, allow_nan=False)
+        self._file.write(header.removesuffix("\n}"))
+        if about.kind != "image":
+            self._file.write(',\n "frames": [')
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        found = [p.numbers_to_json() | {"camera": p.camera, "depth": p.depth} for p in people]
+        if self._about.kind == "image":
+            for person in found:
+                del person["track"]
+            text = ",\n".join(json.dumps(p, allow_nan=False) for p in found)
+            self._file.write(f',\n "people": [{text}]')
+            return
+        entry = {"frame": frame.index, "time_s": round(frame.time_s, 6), "people": found}
+        self._file.write((",\n" if self._frames else "\n") + json.dumps(entry, allow_nan=False))
+        self._frames += 1
+
+    def close(self, problem: str | None) -> list[Path]:
+        if self._about.kind != "image":
+            self._file.write("]")
+        if problem:
+            self._file.write(f',\n "problem": {json.dumps(problem)}')
+        self._file.write("\n}\n")
+        self._file.flush()
+        return [self._path]
+
+
+class _Npz:
+    """Arrays with a row per person and frame."""
+
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        self._path, self._about = path, about
+        self._temporary = stack.enter_context(replacing(path))
+        self._rows: dict[str, list[Any]] = {}
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        joints = len(self._about.skeleton)
+        for person in people:
+            unknown = np.full((joints, 3, 3), np.nan)
+            row = {
+                "frame": frame.index,
+                "time_s": frame.time_s,
+                "track": -1 if person.track is None else person.track,
+                "joints_px": np.float32(person.joints_px),
+                "joints_cam_mm": np.float32(person.joints_cam_mm),
+                "coords_norm": np.float32(person.coords_norm),
+                "covariance_norm": np.float32(_or(person.covariance_norm, unknown)),
+                "covariance_cam_mm2": np.float32(_or(person.covariance_cam_mm2, unknown)),
+                "entropy_nats": np.float32(_or(person.entropy, unknown[:, 0, 0])),
+                "confidence": np.float32(_or(person.confidence, unknown[:, 0, 0])),
+                "box_px": np.float32(person.box_px),
+                "intrinsics": np.float64(person.intrinsics),
+                "camera": person.camera,
+                "depth": person.depth,
+            }
+            for name, value in row.items():
+                self._rows.setdefault(name, []).append(value)
+
+    def close(self, problem: str | None) -> list[Path]:
+        arrays = {name: np.array(values) for name, values in self._rows.items()}
+        about = self._about.header() | ({"problem": problem} if problem else {})
+        with self._temporary.open("wb") as file:
+            names = {"joint_names": np.array(self._about.skeleton.joints)}
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **names, **arrays)
+        return [self._path]
+
+
+def _or(values: NDArray[np.float64] | None, other: NDArray[np.float64]) -> NDArray[np.float64]:
+    return other if values is None else values
+
+
+class _Bvh:
+    """A file per person."""
+
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        self._path, self._about, self._stack = path, about, stack
+        self._people: dict[int, dict[int, NDArray[np.float64]]] = {}
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        for number, person in enumerate(people):
+            track = number if person.track is None else person.track
+            self._people.setdefault(track, {})[frame.index] = person.joints_cam_mm
+
+    def close(self, problem: str | None) -> list[Path]:
+        folder, stem = self._path.parent, self._path.name.removesuffix("0.bvh")
+        written = []
+        for track, frames in self._people.items():
+            path = folder / f"{stem}{track}.bvh"
+            first, last = min(frames), max(frames)
+            # While a person is not seen, they keep their last pose.
+            poses = [frames[first]]
+            for index in range(first + 1, last + 1):
+                poses.append(frames.get(index, poses[-1]))
+            text = bvh_text(np.stack(poses), self._about.skeleton, self._about.fps or 30.0)
+            self._stack.enter_context(replacing(path)).write_text(text)
+            written.append(path)
+        return written
+
+
+class _Picture:
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        self._path, self._about = path, about
+        self._temporary = stack.enter_context(replacing(path))
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        self._temporary.write_bytes(encode_png(_drawn(frame.image, people, self._about.skeleton)))
+
+    def close(self, problem: str | None) -> list[Path]:
+        return [self._path]
+
+
+class _Video:
+    """H.264 in MP4, without sound; each frame shown at the time at which it was in the source."""
+
+    TICKS = 90_000
+
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        try:
+            import av
+        except ImportError:
+            raise ImportError(f'{path}: videos need PyAV: pip install "margipose[video]"') from None
+        self._av, self._path, self._about = av, path, about
+        temporary = stack.enter_context(replacing(path))
+        self._container = stack.enter_context(av.open(str(temporary), "w"))
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        rate = Fraction(about.fps or 30.0).limit_denominator(1001)
+        self._stream = self._container.add_stream(codec, rate=rate)
+        width, height = _fitting(about.size)
+        self._stream.width, self._stream.height = width - width % 2, height - height % 2  # as H.264 wants
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, self.TICKS)
+        self._stream.codec_context.gop_size = 60
+        if codec == "libx264":
+            self._stream.options = {"preset": "veryfast", "crf": "21"}
+        self._last = -1
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        drawn = _drawn(frame.image, people, self._about.skeleton)
+        width, height = self._stream.width, self._stream.height
+        picture = self._av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(drawn[:height, :width]), format="rgb24"
+        )
+        self._last = max(round(frame.time_s * self.TICKS), self._last + 1)
+        picture.pts, picture.time_base = self._last, Fraction(1, self.TICKS)
+        self._mux(picture)
+
+    def _mux(self, picture: Any) -> None:
+        try:
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+        except self._av.FFmpegError as error:
+            raise OSError(f"{self._path}: the video could not be written ({one_line(error)})") from error
+
+    def close(self, problem: str | None) -> list[Path]:
+        self._mux(None)
+        self._container.close()
+        return [self._path]
+
+
+def _fitting(size: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a picture is drawn."""
+    factor = min(1.0, LARGEST_OVERLAY_PX / max(size))
+    return max(2, round(size[0] * factor)), max(2, round(size[1] * factor))
+
+
+def _drawn(image: NDArray[np.uint8], people: Sequence[Prediction], skeleton: Skeleton) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    scale = np.ones(2)
+    if max(width, height) > LARGEST_OVERLAY_PX:
+        size = _fitting((width, height))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        scale = np.array(size) / (width, height)
+    joints = [(p.joints_px + 0.5) * scale - 0.5 for p in people]
+    boxes = []
+    for person in people:
+        left, top, w, h = person.box_px
+        corners = np.array([[left, top], [left + w - 1, top + h - 1]])
+        boxes.append(((corners + 0.5) * scale - 0.5).reshape(-1).tolist())
+    return draw_people(image, joints, skeleton, boxes, [p.track for p in people])
+
+
+def _overlay(path: Path, about: Description, stack: ExitStack) -> Writer:
+    return (_Picture if about.kind == "image" else _Video)(path, about, stack)
+
+
+_WRITERS: Mapping[Format, Callable[[Path, Description, ExitStack], Writer]] = {
+    "json": _Json,
+    "npz": _Npz,
+    "bvh": _Bvh,
+    "overlay": _overlay,
+}

@@ -1,0 +1,248 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from margipose import checkpoint
+from margipose.camera import project
+from margipose.checkpoint import Loaded
+from margipose.infer import (
+    Detections,
+    Predictor,
+    Target,
+    assumed_camera,
+    default_intrinsics,
+    find_network,
+    given_camera,
+    predict_image,
+)
+from margipose.infer.prediction import confidence_of
+from margipose.infer.views import box_of_joints
+from margipose.model import PoseOutput
+from margipose.skeleton import CANONICAL, knee_neck_height
+from margipose.spec import InputSpec
+from tests.infer import made
+
+K = (900.0, 950.0, 330.0, 230.0)
+BOX = (90.0, 60.0, 400.0, 380.0)
+
+
+@pytest.fixture
+def scene():
+    """An image with a coloured blob at every joint of a known pose."""
+    joints = made.person(0)
+    grid = torch.tensor([(x, y) for x in range(5) for y in range(4)][:17]).double()
+    joints[:, :2] = grid * torch.tensor([180.0, 230.0]) - torch.tensor([250.0, 330.0])
+    return made.picture(joints, K, radius=9), joints
+
+
+class Module(nn.Module):
+    """A callable as a module with a weight."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.anchor, self.network, self.modes = nn.Parameter(torch.zeros(())), network, []
+
+    def forward(self, images):
+        self.modes.append(self.training)
+        return self.network(images)
+
+
+@pytest.mark.parametrize("crop", ["perspective", "affine"])
+def test_joints_come_back_from_the_image_in_pixels_and_millimetres(scene, crop):
+    image, joints = scene
+    spec = InputSpec(256, 256, centre="exact")
+    z = made.labels_from_first_principles(joints, BOX, K, 256, crop)[:, 2]
+    loaded = Loaded(Module(made.Seeing(spec, z)), spec, {})
+    root_depth = joints[made.ROOT, 2].item()
+    found = predict_image(loaded, image, BOX, K, root_depth_mm=root_depth, crop=crop)
+    np.testing.assert_allclose(found.joints_px, project(joints, torch.tensor(K).double()).numpy(), atol=0.6)
+    np.testing.assert_allclose(found.joints_cam_mm, joints.numpy(), atol=5)
+    assert found.crop.shape == (256, 256, 3)
+    assert (found.box_px, found.box, found.crop_kind) == (BOX, "given", crop)
+    sized = predict_image(loaded, image, BOX, K, height_mm=700, crop=crop)
+    height = knee_neck_height(torch.from_numpy(sized.joints_cam_mm), CANONICAL)
+    assert height.item() == pytest.approx(700)
+    np.testing.assert_allclose(sized.joints_px, found.joints_px, atol=1e-6)
+
+
+def test_doubt_is_reported(scene):
+    inside = torch.rand(1, 17, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    (found,) = Predictor(made.Knowing(inside))(scene[0], BOX)
+    variances = np.diagonal(found.covariance_norm, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(variances, (2 / 16) ** 2, rtol=0.15)
+    eigenvalues = np.linalg.eigvalsh(found.covariance_cam_mm2)
+    assert (eigenvalues > 0).all()
+    assert 10 < np.sqrt(np.median(eigenvalues)) < 1000  # mm
+    assert (found.entropy > 1).all()
+    assert (found.confidence > 0.9).all()  # as concentrated as training wants it
+    assert found.camera.startswith("assumed")
+    assert found.depth.startswith("inferred")
+    assert found.intrinsics == default_intrinsics(640, 480)
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert len(document["joints_cam_mm"]) == 17
+    assert "millimetres" in document["frames"]["joints_cam_mm"]
+
+
+def test_confidence_goes_from_training_s_gaussian_to_the_uniform():
+    inside = torch.zeros(1, 17, 3)
+    sharp, dull = (made.output(inside, sigma, 32).stages[0] for sigma in (1.0, 4.0))
+    torch.testing.assert_close(confidence_of(sharp), torch.ones(1, 17), atol=0.01, rtol=0)
+    assert ((confidence_of(dull) > 0.3) & (confidence_of(dull) < 0.8)).all()
+    flat = type(sharp)(*(torch.full_like(h, 1 / 1024) for h in sharp))
+    torch.testing.assert_close(confidence_of(flat), torch.zeros(1, 17), atol=1e-5, rtol=0)
+
+
+def test_people_of_several_images_share_batches(tmp_path):
+    """Whatever is predicted together, each person's result is their own."""
+    torch.manual_seed(0)
+    coords = torch.rand(5, 17, 3) - 0.5
+    images = [np.zeros((480, 640, 3), np.uint8), np.zeros((300, 200, 3), np.uint8)]
+    boxes = [(0, 0, 90, 90), (300, 200, 150, 100), (600, 400, 200, 200), (0, 0, 200, 300), (-20, 10, 90, 80)]
+    cameras = [assumed_camera((640, 480)), given_camera((300, 310, 90, 160))]
+    which = [0, 0, 0, 1, 1]
+    targets = [Target(images[w], b, cameras[w]) for w, b in zip(which, boxes)]
+    network = made.Knowing(coords)
+    together = Predictor(network, batch_size=2).predict(targets)
+    assert [len(x) for x in network.shown] == [2, 2, 1]
+    apart = Predictor(made.Knowing(coords), batch_size=1)
+    for one, target in zip(together, targets):
+        (alone,) = apart.predict([target])
+        np.testing.assert_allclose(one.joints_cam_mm, alone.joints_cam_mm)
+        assert (one.box_px, one.intrinsics) == (target.box_px, target.camera.intrinsics)
+
+
+def test_a_second_pass_looks_where_the_first_saw_the_person(scene):
+    image, joints = scene
+    spec = InputSpec(128, 128, centre="exact")
+    k = default_intrinsics(640, 480)
+    first = made.labels_from_first_principles(joints, (0, 0, 640, 480), k)
+    px = project(joints, torch.tensor(k).double())
+    expected = tuple(box_of_joints(px).tolist())
+    second = made.labels_from_first_principles(joints, expected, k)
+    network = made.Knowing(torch.stack((first, second)), spec)
+    (found,) = Predictor(network, root_depth_mm=joints[made.ROOT, 2].item())(image)
+    assert found.box == "the whole image, refined"
+    np.testing.assert_allclose(found.box_px, expected, atol=1e-6)
+    np.testing.assert_allclose(found.joints_cam_mm, joints.numpy(), atol=1e-6)
+    assert len(network.shown) == 2
+    once = Predictor(made.Knowing(first[None], spec), refine=0)(image)[0]
+    assert (once.box, once.box_px) == ("the whole image", (0, 0, 640, 480))
+
+
+def test_a_second_pass_keeps_the_box_if_the_prediction_suggests_none():
+    nowhere = torch.zeros(2, 17, 3)  # all joints in one place: a box without a size
+    (found,) = Predictor(made.Knowing(nowhere))(np.zeros((100, 100, 3), np.uint8))
+    assert found.box_px == (0, 0, 100, 100)
+
+
+def test_boxes_of_a_detector_get_room():
+    def detector(image):
+        return Detections(np.array([[10.0, 20, 40, 80]]), np.array([0.75]))
+
+    network = made.Knowing(torch.zeros(1, 17, 3))
+    predictor = Predictor(network, detector=detector, refine=0)
+    (target,) = predictor.targets(np.zeros((200, 200, 3), np.uint8))
+    assert target.box_px == (5, 10, 50, 100)  # 1.25 times as large, about its middle
+    assert (target.score, target.box) == (0.75, "function")
+    predictor.detector = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
+    assert predictor(np.zeros((200, 200, 3), np.uint8)) == []
+
+
+def test_the_network_s_mode_and_random_numbers_stay(scene):
+    spec = InputSpec(128, 128)
+    module = Module(made.Knowing(torch.zeros(2, 17, 3), spec)).train()
+    predict_image(Loaded(module, spec, {}), scene[0])
+    assert module.training
+    assert module.modes == [False]
+
+
+def test_networks_without_heatmaps(scene):
+    class Bare:
+        input_spec = InputSpec(64, 64)
+
+        def __call__(self, images):
+            return PoseOutput(torch.rand(len(images), 17, 3) - 0.5, ())
+
+    (found,) = Predictor(Bare())(scene[0])
+    assert found.heatmaps is found.confidence is found.covariance_cam_mm2 is None
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["confidence"] is None
+
+
+def test_joints_beside_the_camera_have_no_pixels():
+    coords = torch.zeros(1, 17, 3)
+    coords[:, :, 0] = torch.linspace(-0.9, 0.9, 17)
+    network = made.Knowing(coords, InputSpec(128, 128, centre="exact"))
+    image = np.zeros((100, 100, 3), np.uint8)
+    wide = (20.0, 20.0, 50.0, 50.0)
+    (found,) = Predictor(network)(image, (80, 30, 120, 120), wide)
+    beside = found.joints_cam_mm[:, 2] <= 0
+    assert beside.any()
+    assert not beside.all()
+    assert (np.isnan(found.joints_px).all(-1) == beside).all()
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height_mm": -5}, "height_mm: expected a positive length"),
+        ({"height_mm": float("nan")}, "height_mm"),
+        ({"root_depth_mm": 0}, "root_depth_mm"),
+        ({"box_px": (0, 0, 0, 10)}, "positive size"),
+        ({"box_px": (0, 0, 10)}, "left, top, width, height"),
+        ({"box_px": (700, 0, 10, 10)}, "outside the image, which is 640 x 480"),
+        ({"box_px": (0, 0, float("nan"), 10)}, "positive size"),
+        ({"box_px": ("a", 0, 1, 10)}, "left, top, width, height"),
+        ({"intrinsics": (0, 1, 2, 3)}, "f_x, f_y > 0"),
+        ({"image": np.zeros((4, 4), np.uint8)}, "H x W x 3 uint8"),
+        ({"image": np.zeros((4, 4, 3), np.float32)}, "H x W x 3 uint8"),
+        ({"image": np.zeros((0, 4, 3), np.uint8)}, "H x W x 3 uint8"),
+        ({"crop": "round"}, "'round' is not one of perspective, affine"),
+    ],
+)
+def test_refuses_what_does_not_fit(scene, change, message):
+    spec = InputSpec(256, 256)
+    arguments = {"image": scene[0], "box_px": None, "intrinsics": None, **change}
+    with pytest.raises(ValueError, match=message):
+        predict_image(Loaded(Module(made.Knowing(torch.zeros(1, 17, 3), spec)), spec, {}), **arguments)
+
+
+def test_a_prediction_that_is_not_finite_is_refused(scene):
+    with pytest.raises(ValueError, match="not finite"):
+        Predictor(made.Knowing(torch.full((1, 17, 3), torch.nan)))(scene[0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("refine", -1), ("batch_size", 0)])
+def test_refuses_counts_that_are_too_small(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected at least"):
+        Predictor(made.Knowing(torch.zeros(1, 17, 3)), **{name: value})
+
+
+def test_what_a_network_may_be(tiny_weights, scene):
+    from_file = Predictor(tiny_weights, device="cpu")
+    loaded = Predictor(checkpoint.load(tiny_weights))
+    one, other = (p(scene[0], BOX)[0].joints_cam_mm for p in (from_file, loaded))
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(FileNotFoundError):
+        find_network("nothing.safetensors")
+    with pytest.raises(ValueError, match="a callable needs one"):
+        find_network(lambda images: None)
+    with pytest.raises(ValueError, match="expected a path"):
+        find_network(5)
+    with pytest.raises(ValueError, match="leave it out"):
+        find_network(tiny_weights, InputSpec(64, 64))
+    with pytest.raises(ValueError, match="runtime: 'tpu' is not one of torch, onnx"):
+        find_network(tiny_weights, runtime="tpu")
+    with pytest.raises(ValueError, match="exported to ONNX from a file"):
+        find_network(made.Knowing(torch.zeros(1, 17, 3)), runtime="onnx")
+
+
+def test_the_package_offers_the_predictor():
+    import margipose
+
+    assert margipose.Predictor is Predictor
+    with pytest.raises(AttributeError, match="no attribute 'Prediktor'"):
+        _ = margipose.Prediktor
