@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,train,viz,imagenet,prepare,synthetic,export,browser
+EXTRAS := dev,train,viz,imagenet,prepare,video,synthetic,export,browser
 PIP_FLAGS ?=
 
 .PHONY: setup demo test lint benchmark clean

@@ -21,7 +21,7 @@ ONLY_IN = {
     "matplotlib": {"draw"},
     "plotly": {"draw"},
     "onnx": {"export"},
-    "onnxruntime": {"export"},
+    "onnxruntime": {"export", "infer"},
     "sacred": set(),
     "argparse": {"cli"},
     "pickle": set(),

@@ -1,5 +1,6 @@
 """What the README and the pages beside it show works."""
 
+import json
 import re
 import shlex
 import shutil
@@ -36,6 +37,15 @@ def folder(tiny_weights, tmp_path, monkeypatch):
     shutil.copy(tiny_weights, "model.safetensors")
     image = np.random.default_rng(0).integers(0, 255, (240, 240, 3), np.uint8)
     cv2.imwrite("photo.jpg", image)
+    # What the page about inference names.
+    Path("photos").mkdir()
+    cv2.imwrite("photos/1.png", image)
+    video = cv2.VideoWriter("walk.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 25, (240, 240))
+    for _ in range(3):
+        video.write(image)
+    video.release()
+    Path("boxes.csv").write_text("frame,left,top,width,height\n0,20,20,150,150\n1,22,20,150,150\n")
+    Path("cameras.json").write_text(json.dumps({"cameras": {"left": {"intrinsics": [310, 310, 120, 120]}}}))
     # The data set that the page about custom data shows.
     (tmp_path / "mydata" / "images").mkdir(parents=True)
     custom = PAGES[ROOT / "docs" / "custom_data.md"]

@@ -4,7 +4,7 @@
 |---|---|
 | `image` | the whole image is one box; the prediction then refines it |
 | `hog` | OpenCV's own people detector (Dalal and Triggs, CVPR 2005); OpenCV 4 has it, version 5 does not |
-| `FILE.onnx` | a detector as an ONNX file, run by OpenCV: YOLO's versions 5 to 11, or torchvision's |
+| `FILE.onnx` | a detector as an ONNX file: YOLO's versions 5 to 11, or torchvision's |
 | `NAME:FILE.pth` | torchvision's detector of that name (such as `retinanet_resnet50_fpn`), its weights |
 
 Boxes of detectors are tight around what is visible of a person.
@@ -107,45 +107,63 @@ class HogDetector:
 
 
 class OnnxDetector:
-    """A detector from an ONNX file, run by OpenCV.
+    """A detector from an ONNX file, run by ONNX Runtime on the CPU.
 
     Two kinds of outputs are known, by their shapes: YOLO's (versions 5 to 11 as exported without
-    suppression: `1 x N x (5 + classes)` or `1 x (4 + classes) x N`, class 0 people, input 0..1 RGB) and
-    torchvision's (boxes `N x 4` as left, top, right, bottom; labels; scores).
+    suppression: `1 x N x (5 + classes)` or `1 x (4 + classes) x N`, class 0 people) and torchvision's (boxes
+    `N x 4` as left, top, right, bottom; labels, 1 people; scores). The input is one image, RGB in 0..1.
 
     Args:
         path: the file.
-        side_px: the image is shown in a square of this side, its proportions kept.
+        side_px: where the file leaves the size of its images open, they are shown in a square of this side.
         least_score: of a box.
 
     Raises:
-        ValueError: naming the file, if OpenCV cannot read it.
+        ValueError: naming the file, if ONNX Runtime cannot read it or it does not take one image.
+        ImportError: naming the extra, if ONNX Runtime is missing.
     """
 
     margin = 1.25
 
     def __init__(self, path: str | Path, side_px: int = 640, least_score: float = LEAST_SCORE) -> None:
-        self.path, self._side, self._least = Path(path), side_px, least_score
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ImportError(f'{path}: needs ONNX Runtime: pip install "margipose[export]"') from None
+        self.path, self._least = Path(path), least_score
         self.name = f"detector {self.path.name}"
         if not self.path.is_file():
             raise ValueError(f"{path}: no such file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised all the same
         try:
-            self._net = cv2.dnn.readNetFromONNX(str(path))
-        except cv2.error as error:
-            raise ValueError(f"{path}: OpenCV cannot read this ONNX file ({_reason(error)})") from error
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own exceptions share no other class
+            raise ValueError(f"{path}: not an ONNX file that can be run ({_reason(error)})") from error
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape if len(inputs) == 1 else []
+        if len(shape) not in (3, 4) or (isinstance(shape[-3], int) and shape[-3] != 3):
+            raise ValueError(
+                f"{path}: expected a network that takes one image, got {[i.shape for i in inputs]}"
+            )
+        self._input, self._batched = inputs[0].name, len(shape) == 4
+        self._size = tuple(n if isinstance(n, int) and n > 0 else side_px for n in (shape[-1], shape[-2]))
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        scale = self._side / max(image.shape[:2])
+        width, height = self._size
+        scale = min(width / image.shape[1], height / image.shape[0])
         size = [max(1, round(s * scale)) for s in image.shape[1::-1]]
-        square = np.full((self._side, self._side, 3), 114, np.uint8)
-        square[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        shown = np.full((height, width, 3), 114, np.uint8)  # the grey that YOLO is trained with
+        shown[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        planes = np.float32(shown.transpose(2, 0, 1)) / 255
         try:
-            self._net.setInput(np.float32(square.transpose(2, 0, 1)[None]) / 255)
-            outputs = self._net.forward(self._net.getUnconnectedOutLayersNames())
-        except cv2.error as error:
-            raise ValueError(f"{self.path}: OpenCV cannot run this ONNX file ({_reason(error)})") from error
+            outputs = self._session.run(None, {self._input: planes[None] if self._batched else planes})
+        except Exception as error:  # as above
+            raise ValueError(f"{self.path}: cannot be run ({_reason(error)})") from error
         boxes, scores = self._people([np.asarray(o, np.float64) for o in outputs])
-        # Positions in the square count pixels' borders from 0, as sizes do.
+        # Positions in the picture count pixels' borders from 0, as sizes do.
         return _best(boxes / scale, scores, self._least)
 
     def _people(self, outputs: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -171,8 +189,8 @@ class OnnxDetector:
         return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), -1), scores[people]
 
 
-def _reason(error: cv2.error) -> str:
-    return " ".join((error.err or str(error)).split())[:200]
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 class TorchvisionDetector:
@@ -197,8 +215,10 @@ class TorchvisionDetector:
         device: torch.device | str = "cpu",
         least_score: float = LEAST_SCORE,
     ) -> None:
-        from torchvision.models import detection
-
+        try:
+            from torchvision.models import detection
+        except Exception as error:  # it fails in its own ways if it was built for another PyTorch
+            raise ImportError(f"torchvision cannot be used here ({_reason(error)})") from error
         names = [n for n in dir(detection) if callable(getattr(detection, n)) and n.islower() and "_" in n]
         if model not in names or "keypoint" in model:
             raise ValueError(f"detector: torchvision has no {model!r}; it has {', '.join(names)}")
@@ -209,14 +229,14 @@ class TorchvisionDetector:
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
         except Exception as error:  # what is not such a file fails in every way that there is
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: not a file of PyTorch weights ({reason})") from error
+            raise ValueError(f"{path}: not a file of PyTorch weights ({_reason(error)})") from error
         network = getattr(detection, model)(weights=None, weights_backbone=None)
         try:
             network.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: not the weights of torchvision's {model} ({reason})") from error
+            raise ValueError(
+                f"{path}: not the weights of torchvision's {model} ({_reason(error)})"
+            ) from error
         self._network = network.eval().to(self._device)
 
     @torch.inference_mode()

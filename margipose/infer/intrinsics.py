@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,10 @@ def read_exif_camera(path: str | Path, size: tuple[int, int]) -> ImageCamera | N
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decompressed
+            image = Image.open(path)
+        with image:
             focal_mm = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
     except Exception:  # damaged or absent data, of which there is every kind, tell nothing
         return None

@@ -166,12 +166,13 @@ def _open_video(path: Path) -> Stream:
     stream.thread_type = "AUTO"
     rate = stream.average_rate or stream.guessed_rate
     fps = float(rate) if rate else 25.0
-    count = stream.frames or (round(container.duration / 1e6 * fps) if container.duration else 0)
-    return Stream(_video_frames(path, container, stream, fps), count, fps)
+    seconds = container.duration / 1e6 if container.duration else 0.0
+    frames = _video_frames(path, container, stream, fps, seconds)
+    return Stream(frames, stream.frames or round(seconds * fps), fps)
 
 
-def _video_frames(path: Path, container: Any, stream: Any, fps: float) -> Iterator[Frame]:
-    index, damaged, trouble, first = 0, 0, "", None
+def _video_frames(path: Path, container: Any, stream: Any, fps: float, seconds: float) -> Iterator[Frame]:
+    index, damaged, trouble, first, last = 0, 0, "", None, 0.0
     with contextlib.closing(container):
         packets = container.demux(stream)
         while True:
@@ -195,7 +196,8 @@ def _video_frames(path: Path, container: Any, stream: Any, fps: float) -> Iterat
                     continue
                 at = frame.time if frame.time is not None else index / fps
                 first = at if first is None else first
-                yield Frame(_upright(frame), index, max(float(at - first), 0.0))
+                last = max(float(at - first), 0.0)
+                yield Frame(_upright(frame), index, last)
                 index += 1
     if not index:
         raise ValueError(
@@ -204,6 +206,12 @@ def _video_frames(path: Path, container: Any, stream: Any, fps: float) -> Iterat
     if damaged:
         reason = f" ({trouble})" if trouble else ""
         raise ValueError(f"{path}: the video is damaged: {index} frames could be decoded{reason}")
+    # What containers say about themselves is not exact, but neither is it far off.
+    missing = stream.frames - index > max(5, stream.frames // 10)
+    if missing or (not stream.frames and last < 0.9 * seconds - 1):
+        raise ValueError(
+            f"{path}: the video ends early: {index} frames ({last:.1f} s of {seconds:.1f} s) could be decoded"
+        )
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:

@@ -325,7 +325,7 @@ def _drawn(image: NDArray[np.uint8], people: Sequence[Prediction], skeleton: Ske
     boxes = []
     for person in people:
         left, top, w, h = person.box_px
-        corners = np.array([[left, top], [left + w - 1, top + h - 1]])
+        corners = np.array([[left, top], [left + max(w - 1, 0.1), top + max(h - 1, 0.1)]])
         boxes.append(((corners + 0.5) * scale - 0.5).reshape(-1).tolist())
     return draw_people(image, joints, skeleton, boxes, [p.track for p in people])
 

@@ -1,0 +1,403 @@
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from margipose.cli import main
+from margipose.infer import (
+    Detections,
+    Predictor,
+    Settings,
+    Smoothing,
+    find_sources,
+    given_camera,
+    media,
+    recording,
+    run,
+)
+from margipose.infer.boxes import BoxTable
+from margipose.infer.streaming import Event, FrameQueue, Stopped
+from margipose.skeleton import CANONICAL
+from tests.infer import made
+from tests.infer.test_bvh import read_bvh
+
+av = pytest.importorskip("av")
+
+from tests.infer.test_media import Camera, write_video  # noqa: E402  (needs PyAV)
+
+
+class Steady:
+    """Answers the same pose in every crop."""
+
+    input_spec = made.InputSpec(64, 64, centre="exact")
+
+    def __init__(self):
+        self.batches = []
+        self.pose = np.random.default_rng(0).uniform(-0.6, 0.6, (17, 3))
+        self.pose[made.ROOT, 2] = 0
+
+    def __call__(self, images):
+        self.batches.append(len(images))
+        coords = np.repeat(self.pose[None], len(images), 0)
+        return made.output(made.torch.from_numpy(coords))
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(Steady(), batch_size=8)
+
+
+def write_image(path, size=(80, 60)):
+    image = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def run_on(predictor, inputs, out, **settings):
+    return run(predictor, find_sources([str(i) for i in inputs]), Settings(out, **settings), progress=False)
+
+
+def test_images_in_every_format(predictor, tmp_path):
+    write_image(tmp_path / "a.png")
+    out = tmp_path / "new" / "folder"
+    boxes = [[5, 5, 40, 40], [30, 20, 30, 30]]
+    report = run_on(
+        predictor, [tmp_path / "a.png"], out, formats=("json", "npz", "bvh", "overlay"), boxes_px=boxes
+    )
+    assert files(out) == ["a.person0.bvh", "a.person1.bvh", "a.pose.json", "a.pose.npz", "a.pose.png"]
+    assert sorted(p.name for p in report.written) == files(out)
+    assert (report.frames, report.people, report.problems) == (1, 2, [])
+    document = json.loads((out / "a.pose.json").read_text())
+    assert document["format"] == "margipose-poses-1"
+    assert (document["width"], document["height"]) == (80, 60)
+    assert document["joint_names"] == list(CANONICAL.joints)
+    assert [p["box_px"] for p in document["people"]] == boxes
+    assert document["people"][0]["camera"].startswith("assumed")
+    with np.load(out / "a.pose.npz") as arrays:  # no pickles
+        assert arrays["joints_cam_mm"].shape == (2, 17, 3)
+        assert arrays["covariance_cam_mm2"].shape == (2, 17, 3, 3)
+        assert list(arrays["joint_names"]) == list(CANONICAL.joints)
+        for i, person in enumerate(document["people"]):
+            for name in ("joints_px", "joints_cam_mm", "coords_norm", "confidence", "box_px"):
+                np.testing.assert_allclose(arrays[name][i], person[name], rtol=1e-4, atol=1e-3)
+        mm = arrays["joints_cam_mm"][1]
+    bvh, names, _ = read_bvh((out / "a.person1.bvh").read_text())
+    root = names.index("pelvis")
+    np.testing.assert_allclose(bvh[0, root], mm[made.ROOT] * (0.1, -0.1, -0.1), atol=1e-3)
+    assert cv2.imread(str(out / "a.pose.png")).shape == (60, 80, 3)
+
+
+def test_images_share_batches(predictor, tmp_path):
+    for i in range(11):
+        write_image(tmp_path / f"{i:02}.png")
+    predictor.refine = 0
+    report = run_on(predictor, [tmp_path], tmp_path / "out", formats=("json",))
+    assert report.frames == 11
+    assert predictor.ready.network.batches == [8, 3]
+    assert len(files(tmp_path / "out")) == 11
+
+
+def test_a_video(predictor, tmp_path):
+    path = write_video(tmp_path / "v.mp4", 12, size=(64, 48))
+    out = tmp_path / "out"
+    formats = ("json", "npz", "bvh", "overlay")
+    report = run_on(predictor, [path], out, formats=formats, smoothing=Smoothing())
+    assert files(out) == ["v.person0.bvh", "v.pose.json", "v.pose.mp4", "v.pose.npz"]
+    document = json.loads((out / "v.pose.json").read_text())
+    assert document["fps"] == 25
+    assert document["smoothing"].startswith("One-Euro")
+    assert [f["frame"] for f in document["frames"]] == list(range(12))
+    assert [[p["track"] for p in f["people"]] for f in document["frames"]] == [[0]] * 12
+    assert "problem" not in document
+    assert read_bvh((out / "v.person0.bvh").read_text())[0].shape == (12, 17, 3)
+    drawn = media.open_source(find_sources([str(out / "v.pose.mp4")])[0])
+    times = [f.time_s for f in drawn.frames]
+    np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-3)
+    assert (report.frames, report.people) == (12, 12)
+
+
+def test_boxes_of_a_table_in_a_video_are_predicted_in_batches(predictor, tmp_path):
+    path = write_video(tmp_path / "v.mp4", 12)
+    rows = {str(i): np.array([[5.0 + i, 5, 30, 30]]) for i in range(12) if i != 4}
+    report = run_on(predictor, [path], tmp_path / "out", formats=("json",), table=BoxTable(rows, "t.csv"))
+    assert report.people == 11
+    assert predictor.ready.network.batches == [8, 3]
+    document = json.loads((tmp_path / "out" / "v.pose.json").read_text())
+    people = [f["people"] for f in document["frames"]]
+    assert people[4] == []
+    assert {p["track"] for found in people for p in found} == {0}
+    assert people[7][0]["box_px"] == [12, 5, 30, 30]
+
+
+def test_smoothing_moves_the_pixels_with_the_joints(tmp_path):
+    rng = np.random.default_rng(0)
+
+    class Trembling(Steady):
+        def __call__(self, images):
+            self.pose = self.pose + rng.normal(scale=0.02, size=(17, 3))
+            return super().__call__(images)
+
+    path = write_video(tmp_path / "v.mp4", 12)
+    camera = given_camera((70, 70, 32, 24))
+    for smoothing, name in ((None, "raw"), (Smoothing(), "smooth")):
+        predictor = Predictor(Trembling(), refine=0)
+        settings = {"formats": ("npz",), "smoothing": smoothing, "camera": lambda size: camera}
+        run_on(predictor, [path], tmp_path / name, **settings)
+    poses = {}
+    for name in ("raw", "smooth"):
+        with np.load(tmp_path / name / "v.pose.npz") as arrays:
+            mm, px = arrays["joints_cam_mm"], arrays["joints_px"]
+        np.testing.assert_allclose(px, mm[..., :2] / mm[..., 2:] * 70 + (32, 24), atol=0.01)
+        poses[name] = mm - mm[:, made.ROOT, None]
+    steps = {k: np.abs(np.diff(v, axis=0)).mean() for k, v in poses.items()}
+    assert steps["smooth"] < 0.7 * steps["raw"]
+
+
+def test_one_bad_input_does_not_hold_up_the_others(tmp_path, tiny_weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("good.png")
+    write_video(Path("good.mp4"), 3)
+    Path("bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    Path("bad.mp4").write_bytes(b"nothing")
+    cut = write_video(Path("cut.avi"), 40, size=(128, 96))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    inputs = ["bad.jpg", "bad.mp4", "absent.png", "cut.avi", "good.png", "good.mp4"]
+    assert main(["infer", *inputs, "--model", str(tiny_weights), "--out", "out", "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if "error" in line]
+    assert len(errors) == 4
+    assert all(line.startswith("margipose infer: error: ") for line in errors)
+    assert {e.split(": ")[2] for e in errors} == {"bad.jpg", "bad.mp4", "absent.png", "cut.avi"}
+    assert "Traceback" not in err
+    assert files(tmp_path / "out") == ["cut.pose.json", "good_mp4.pose.json", "good_png.pose.json"]
+    document = json.loads(Path("out/cut.pose.json").read_text())
+    assert 5 < len(document["frames"]) < 35
+    assert "could be decoded" in document["problem"]
+    assert "poses: out/cut.pose.json" in out
+
+
+def unusual_images(folder):
+    """Files that people have, and the size at which they are shown."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (30, 40), np.uint8)
+    cv2.imwrite(str(folder / "grey.png"), grey)
+    cv2.imwrite(str(folder / "sixteen.png"), rng.integers(0, 65535, (30, 40, 3), np.uint16))
+    cv2.imwrite(str(folder / "sixteen.tiff"), rng.integers(0, 65535, (30, 40), np.uint16))
+    cv2.imwrite(str(folder / "alpha.png"), rng.integers(0, 255, (30, 40, 4), np.uint8))
+    cv2.imwrite(str(folder / "one.png"), grey[:1, :1])
+    cv2.imwrite(str(folder / "line.png"), rng.integers(0, 255, (1, 40), np.uint8))
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    Image.fromarray(np.dstack([grey] * 3)).convert("CMYK").save(folder / "cmyk.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 35
+    Image.fromarray(grey).save(folder / "turned.jpg", exif=exif)
+    sizes = dict.fromkeys((p.name for p in folder.iterdir()), (40, 30))
+    return sizes | {"one.png": (1, 1), "line.png": (40, 1), "turned.jpg": (30, 40)}
+
+
+def test_images_of_every_kind(tmp_path, tiny_weights, capsys):
+    sizes = unusual_images(tmp_path)
+    out = tmp_path / "out"
+    assert main(["infer", str(tmp_path), "--model", str(tiny_weights), "--out", str(out)]) == 0
+    assert len(files(out)) == 2 * len(sizes)
+    for name, size in sizes.items():
+        found = [p for p in out.glob("*.json") if json.loads(p.read_text())["image"].endswith(f"/{name}")]
+        document = json.loads(found[0].read_text())
+        assert (document["width"], document["height"]) == size
+        (person,) = document["people"]
+        assert np.isfinite(person["joints_px"]).all()
+        drawn = cv2.imread(str(found[0]).replace(".json", ".png"))
+        assert drawn.shape == (size[1], size[0], 3)
+        assert person["camera"].startswith("EXIF: 35 mm" if name == "turned.jpg" else "assumed")
+
+
+def test_a_very_large_image(predictor, tmp_path):
+    image = np.zeros((8_000, 12_500, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "large.jpg"), image)
+    report = run_on(predictor, [tmp_path / "large.jpg"], tmp_path / "out", formats=("json", "overlay"))
+    assert report.problems == []
+    assert cv2.imread(str(tmp_path / "out" / "large.pose.png")).shape == (2621, 4096, 3)
+    (person,) = json.loads((tmp_path / "out" / "large.pose.json").read_text())["people"]
+    assert np.ptp(np.array(person["joints_px"]), axis=0).max() > 1000
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--box", "500,500,10,10"], "a.png: box: [500.0, 500.0, 10.0, 10.0] lies outside the image"),
+        (["--boxes", "boxes.json"], "a.png: boxes.json has no boxes for this image"),
+        (["--calibration", "cam.json"], "is no scaled version of"),
+        (["--out", "a.png"], "a.png"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_for_each_input(
+    extra, message, tmp_path, tiny_weights, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_image("a.png")
+    Path("boxes.json").write_text('{"other.png": [[1, 2, 3, 4]]}')
+    Path("cam.json").write_text('{"intrinsics": [5, 5, 5, 5], "width": 10, "height": 10}')
+    assert main(["infer", "a.png", "--model", str(tiny_weights), *extra]) == 2
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+    assert files(tmp_path) == ["a.png", "boxes.json", "cam.json"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--fov", "200"], "fov: expected more than 0"),
+        (["--margin", "0"], "--margin: expected a positive factor"),
+        (["--max-frames", "0"], "--max-frames must be at least 1"),
+        (["--detect-every", "-1"], "--detect-every must be at least 0"),
+        (["--camera-id", "3"], "--camera-id goes with --calibration"),
+        (["--refine", "-1"], "refine: expected at least 0"),
+        (["--boxes", "none.csv"], "none.csv: cannot be read"),
+        (["--detector", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_arguments_that_do_not_fit_take_one_line(extra, message, tmp_path, tiny_weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("a.png")
+    assert main(["infer", "a.png", "--model", str(tiny_weights), *extra]) == 2
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+
+
+def test_options_that_exclude_each_other(tiny_weights, capsys):
+    for extra in (["--fov", "50", "--camera", "1,1,1,1"], ["--box", "1,1,1,1", "--detector", "hog"]):
+        with pytest.raises(SystemExit):
+            main(["infer", "a.png", "--model", str(tiny_weights), *extra])
+        assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_an_image_without_people(tmp_path, predictor):
+    write_image(tmp_path / "a.png")
+    predictor.detector = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
+    report = run_on(
+        predictor, [tmp_path / "a.png"], tmp_path / "out", formats=("json", "npz", "bvh", "overlay")
+    )
+    assert report.empty == [str(tmp_path / "a.png")]
+    assert report.problems == []
+    assert json.loads((tmp_path / "out" / "a.pose.json").read_text())["people"] == []
+    assert files(tmp_path / "out") == ["a.pose.json", "a.pose.npz", "a.pose.png"]
+
+
+def test_what_is_there_is_left_out_on_demand(tmp_path, predictor):
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name)
+    out = tmp_path / "out"
+    run_on(predictor, [tmp_path / "a.png"], out, formats=("json",))
+    before = (out / "a.pose.json").stat().st_mtime_ns
+    report = run_on(predictor, [tmp_path], out, formats=("json",), resume=True)
+    assert (report.skipped, report.frames) == (1, 1)
+    assert (out / "a.pose.json").stat().st_mtime_ns == before
+    assert files(out) == ["a.pose.json", "b.pose.json"]
+
+
+def test_inputs_of_the_same_name_get_outputs_of_their_own(tmp_path, predictor):
+    for name in ("x/a.png", "y/a.png", "a.jpg", "b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name)
+    inputs = [tmp_path / n for n in ("x/a.png", "y/a.png", "a.jpg", "b.jpg")]
+    run_on(predictor, inputs, tmp_path / "out", formats=("json",))
+    expected = ["a_jpg.pose.json", "a_png-2.pose.json", "a_png.pose.json", "b.pose.json"]
+    assert files(tmp_path / "out") == expected
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path, predictor):
+    path = write_video(tmp_path / "v.mp4", 40)
+    write_image(tmp_path / "a.png")
+    calls = []
+
+    class Interrupted(Steady):
+        def __call__(self, images):
+            calls.append(1)
+            if len(calls) == 12:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run_on(
+            Predictor(Interrupted()),
+            [tmp_path / "a.png", path],
+            tmp_path / "out",
+            formats=("json", "overlay"),
+        )
+    assert set(files(tmp_path / "out")) <= {"a.pose.json", "a.pose.png"}
+    assert threading.active_count() == threads
+
+
+def test_ctrl_c_ends_a_webcam_s_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Camera, "frames", 10**6)
+    calls = []
+
+    class Interrupted(Steady):
+        def __call__(self, images):
+            calls.append(1)
+            if len(calls) == 12:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    predictor = Predictor(Interrupted())
+    report = run_on(predictor, ["webcam"], tmp_path / "out", formats=("json", "overlay"))
+    assert report.problems == []
+    assert files(tmp_path / "out") == ["webcam0.pose.json", "webcam0.pose.mp4"]
+    document = json.loads((tmp_path / "out" / "webcam0.pose.json").read_text())
+    assert len(document["frames"]) >= 10
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, predictor, monkeypatch):
+    write_image(tmp_path / "a.png")
+    write_image(tmp_path / "b.png")
+    add = recording.Outputs.add
+
+    def full(self, frame, people):
+        if self._writers[0]._path.name == "a.pose.json":
+            raise OSError(28, "No space left on device")
+        add(self, frame, people)
+
+    monkeypatch.setattr(recording.Outputs, "add", full)
+    report = run_on(predictor, [tmp_path], tmp_path / "out", formats=("json", "overlay"))
+    assert len(report.problems) == 1
+    assert "a.png: " in report.problems[0]
+    assert "No space left" in report.problems[0]
+    assert files(tmp_path / "out") == ["b.pose.json", "b.pose.png"]
+
+
+def test_a_queue_holds_frames_back_until_there_is_room():
+    stop = threading.Event()
+    queue = FrameQueue(stop)
+    source = find_sources(["a.png"])[0]
+    large = Event(source, frame=media.Frame(np.broadcast_to(np.uint8(0), (5000, 6000, 3)), 0, 0.0))
+    small = Event(source, frame=media.Frame(np.zeros((2, 2, 3), np.uint8), 0, 0.0))
+    queue.put(large)
+    waiting = threading.Thread(target=lambda: queue.put(large), daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()  # two of them are more than fit
+    events = iter(queue)
+    assert next(events) is large
+    waiting.join(2)
+    assert not waiting.is_alive()
+    queue.put(Event(source), latest=True)  # an end takes no room
+    queue.put(small, latest=True)  # and takes the place of the frame that waits
+    queue.put(None)
+    assert [e.frame is None for e in events] == [True, False]
+    stop.set()
+    with pytest.raises(Stopped):
+        next(iter(queue))
