@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,23 +110,57 @@ def _only(surface: Surface, shown: NDArray[np.int32]) -> Surface:
     )
 
 
+def _hidden(mesh: Mesh, camera: Camera, joints_world_mm: Array) -> float:
+    """Share of joints (... x 3) that lie behind the outline of a convex thing."""
+    points = camera.to_cam(mesh.points_mm)
+    if points[:, 2].min() < 200:
+        return 1.0
+    hull = cv2.convexHull((points[:, :2] / points[:, 2:]).astype(np.float32))[:, 0].astype(np.float64)
+    cam = camera.to_cam(joints_world_mm.reshape(-1, 3))
+    rays = cam[:, None, :2] / cam[:, None, 2:]
+    edge, along = np.roll(hull, -1, 0) - hull, rays - hull
+    sides = edge[:, 0] * along[..., 1] - edge[:, 1] * along[..., 0]
+    inside = (sides >= 0).all(1) | (sides <= 0).all(1)
+    return float((inside & (cam[:, 2] > points[:, 2].min())).mean())
+
+
+_MOST_HIDDEN = 0.45
+"""Share of all joints in a clip that an occluder may hide from a camera."""
+
+
 def occluder(
-    rng: np.random.Generator, camera: Camera, reach_mm: float, indoor: bool, palette: Palette
+    rng: np.random.Generator,
+    cameras: Sequence[Camera],
+    joints_world_mm: Array,
+    indoor: bool,
+    palette: Palette,
 ) -> Mesh | None:
-    """Something low between a camera and the person, a little aside; None if there is no room for it."""
+    """Something between one of the cameras and the person that hides a part of them.
+
+    Args:
+        joints_world_mm: N x J x 3; the clip.
+
+    Returns:
+        None if there is no room for it, or if it would hide most of the person from any camera.
+    """
     builders = {**(INDOOR if indoor else OUTDOOR), **SPORTS}
     names = [n for n in builders if n in _LOW_THINGS]
     mesh = builders[names[rng.integers(len(names))]][0](palette)
     half = np.abs(mesh.points_mm[:, [0, 2]]).max(0)
     radius = float(np.hypot(*half))
-    position = camera.position[[0, 2]]
+    reach = float(np.hypot(joints_world_mm[..., 0], joints_world_mm[..., 2]).max())
+    position = cameras[rng.integers(len(cameras))].position[[0, 2]]
     length = float(np.hypot(*position))
-    least, most = reach_mm + radius + 60, length - radius - 1100
+    least, most = reach + radius + 60, length - radius - 1100
     if least >= most:
         return None
-    away = rng.uniform(least, min(most, least + 900))
-    aside = rng.uniform(0.35, 1.0) * (0.5 * radius + 250) * rng.choice([-1, 1])
     towards = position / length
-    x, z = away * towards + aside * np.array([-towards[1], towards[0]])
-    yaw = np.degrees(np.arctan2(towards[0], towards[1])) + rng.uniform(-60, 60)
-    return mesh.moved(turn_about("y", float(yaw)), np.array([x, 0.0, z]))
+    for _ in range(4):
+        away = rng.uniform(least, min(most, least + 900))
+        aside = rng.uniform(0.35, 1.2) * (0.5 * radius + 250) * rng.choice([-1, 1])
+        x, z = away * towards + aside * np.array([-towards[1], towards[0]])
+        yaw = np.degrees(np.arctan2(towards[0], towards[1])) + rng.uniform(-60, 60)
+        placed = mesh.moved(turn_about("y", float(yaw)), np.array([x, 0.0, z]))
+        if all(_hidden(placed, c, joints_world_mm) <= _MOST_HIDDEN for c in cameras):
+            return placed
+    return None

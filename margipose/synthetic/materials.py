@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from margipose.synthetic.pictures import banner_picture, crowd_picture
 from margipose.textures import procedural_texture
 
 __all__ = [
+    "BANNERS",
+    "CROWDS",
     "PATTERNS",
     "Material",
     "atlas_of",
@@ -143,17 +146,21 @@ def vivid_colour(
 
 
 ATLAS_PX = 128
+CROWDS, BANNERS = 2, 3
+"""How many pictures of crowds, and then of banners, follow the others in an atlas."""
 
 
 def atlas_of(rng: np.random.Generator, pictures: int, photos: Sequence[NDArray[np.uint8]] = ()) -> Array:
-    """Pictures for prints, curtains, rugs, posters: K x 128 x 128 x 3 float32, linear RGB.
+    """Pictures for prints, curtains, rugs, posters, then crowds and banners: K x 128 x 128 x 3 float32, linear.
 
     Args:
         photos: RGB images to take some of them from, parts of any size.
     """
-    atlas = np.empty((pictures, ATLAS_PX, ATLAS_PX, 3), np.float32)
-    for i in range(pictures):
-        if len(photos) and rng.random() < 0.6:
+    atlas = np.empty((pictures + CROWDS + BANNERS, ATLAS_PX, ATLAS_PX, 3), np.float32)
+    for i in range(len(atlas)):
+        if i >= pictures:
+            image = (crowd_picture if i < pictures + CROWDS else banner_picture)(rng, ATLAS_PX)
+        elif len(photos) and rng.random() < 0.6:
             photo = photos[rng.integers(len(photos))]
             side = int(min(photo.shape[:2]) * rng.uniform(0.2, 0.9))
             y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])

@@ -138,9 +138,13 @@ VOLUME = 64
 
 @lru_cache(maxsize=1)
 def noise_volume() -> Array:
-    """Periodic noise, 64 x 64 x 64 x 4 float32: values of unit deviation, and their slopes per cell."""
+    """Periodic noise, 64 x 64 x 64 x 4 float32.
+
+    Values of unit deviation, and the slopes per cell of what is coarse in them: the slopes of all of it
+    would make folds look like fur.
+    """
     rng = np.random.default_rng(64)
-    volume = np.zeros((VOLUME, VOLUME, VOLUME), np.float32)
+    volume, coarse = (np.zeros((VOLUME, VOLUME, VOLUME), np.float32) for _ in range(2))
     for octave in range(4):
         n = 4 << octave
         grid = rng.standard_normal((n, n, n), np.float32)
@@ -152,8 +156,12 @@ def noise_volume() -> Array:
             s = share.reshape([-1 if k == axis else 1 for k in range(3)])
             grid = np.take(grid, low, axis) * (1 - s) + np.take(grid, (low + 1) % n, axis) * s
         volume += grid / (1 << octave)
+        coarse += grid * np.float32(0.3**octave)
     volume /= volume.std()
-    slopes = [(np.roll(volume, -1, k) - np.roll(volume, 1, k)) / 2 for k in range(3)]
+    # Creases are sharp, what is between them is smooth.
+    coarse = np.abs(coarse / coarse.std() + np.float32(0.2)) ** np.float32(0.8)
+    coarse *= np.float32(1.35)
+    slopes = [(np.roll(coarse, -1, k) - np.roll(coarse, 1, k)) / 2 for k in range(3)]
     return np.ascontiguousarray(np.stack([volume, *slopes], -1))
 
 

@@ -65,9 +65,9 @@ def _add_shoes(tailor: Tailor, style: Style) -> str:
 
     def gap(v: NDArray) -> Array:
         low = np.clip((rest[v, 1] - marks.floor_y) / 30, 0, 1)
-        return 3 + 8 * low
+        return 4 + 9 * low
 
-    tailor.add("shoes", "body", outline, gap, row, hang=0.0, rounds=14)
+    tailor.add("shoes", "body", outline, gap, row, hang=0.0, rounds=45)
     if rng.random() < style.socks and kind != "boots":
         end, top = float(rng.uniform(1.3, 1.85)), marks.floor_y + height - 14
         sock = tailor.material(

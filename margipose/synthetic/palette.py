@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from margipose.synthetic.materials import Colour, Material, cloth_colour
+from margipose.synthetic.materials import BANNERS, CROWDS, Colour, Material, cloth_colour
 from margipose.synthetic.props import Mesh, box_mesh
 
 __all__ = ["STILL", "Palette", "block", "leaves", "legs", "put"]
@@ -80,6 +80,21 @@ class Palette:
             Material(
                 (0.5, 0.5, 0.5), pattern="picture", period_mm=size_mm, mottle=0.0, picture=self.picture()
             )
+        )
+
+    def crowd(self) -> int:
+        """Spectators."""
+        number = self.pictures + int(self.rng.integers(CROWDS))
+        size = float(self.rng.uniform(2600, 4200))
+        return self.add(
+            Material((0.5, 0.5, 0.5), pattern="picture", period_mm=size, mottle=0.1, picture=number)
+        )
+
+    def banner(self, size_mm: float) -> int:
+        """Letters."""
+        number = self.pictures + CROWDS + int(self.rng.integers(BANNERS))
+        return self.add(
+            Material((0.5, 0.5, 0.5), pattern="picture", period_mm=size_mm, mottle=0.0, picture=number)
         )
 
     def any(self) -> int:

@@ -22,6 +22,7 @@ __all__ = [
     "decorate",
     "ground_material",
     "plane",
+    "spectators",
     "wall_material",
 ]
 
@@ -53,7 +54,9 @@ def ground_material(p: Palette, kind: str) -> Material:
             if style == "planks" or kind == "hall"
             else np.array([0.35, 0.33, 0.31])
         )
-        first = np.clip(tone * r.uniform(0.3, 1.9) + r.normal(0, 0.03, 3), 0.02, 0.85)
+        first = np.clip(tone * r.uniform(0.2, 1.7) + r.normal(0, 0.03, 3), 0.02, 0.85)
+        if r.random() < 0.25:  # mats, carpets, sports floors
+            first = np.array(vivid_colour(r, (0.3, 0.8), (0.15, 0.7)))
         second = np.clip(first * r.uniform(0.5, 1.3), 0.01, 0.9)
         period = {"planks": r.uniform(70, 240), "tiles": r.uniform(200, 700), "checks": r.uniform(250, 600)}
         return Material(
@@ -78,7 +81,8 @@ def ground_material(p: Palette, kind: str) -> Material:
 def wall_material(p: Palette) -> Material:
     r = p.rng
     style = str(r.choice(["plain", "plain", "plain", "bricks", "bars", "tiles", "planks", "picture"]))
-    first = np.array(vivid_colour(r, (0.0, 0.35), (0.55, 0.98)))
+    value = (0.5, 0.98) if r.random() < 0.6 else (0.08, 0.6)
+    first = np.array(vivid_colour(r, (0.0, 0.35) if r.random() < 0.82 else (0.2, 0.85), value))
     if style in ("bricks", "planks"):
         first = np.array([0.36, 0.2, 0.13]) * r.uniform(0.4, 1.8)
     second = np.clip(first * r.uniform(0.55, 1.15), 0.01, 0.95)
@@ -211,6 +215,23 @@ def decorate(b: Builder, low: Array, high: Array, hall: bool) -> None:
         b.shell.append(
             box_mesh(np.array(half, float), lamp).moved(np.eye(3), np.array([at[0], height - 25, at[1]]))
         )
+
+
+def spectators(b: Builder, low: Array, high: Array) -> None:
+    """Stands full of people along some sides, and boards with letters before them."""
+    r, p = b.rng, b.palette
+    for wall in range(4):
+        span = 0.5 * (high - low)[2 if wall < 2 else 0]
+        if r.random() < 0.45:
+            top = min(high[1], r.uniform(2200, 6000))
+            half, foot = np.array([span * r.uniform(0.4, 1.0), 0.5 * top, 30.0]), r.uniform(0, 700)
+            along = r.uniform(-1, 1) * (span - half[0])
+            b.on_wall(wall, along, foot + half[1], half, p.crowd(), low, high)
+        for _ in range(r.integers(0, 5)):
+            half = np.array([r.uniform(600, 2600), r.uniform(250, 650), r.uniform(40, 90)])
+            y = half[1] if r.random() < 0.6 else r.uniform(1000, max(1100, high[1] - 700))
+            row = p.banner(2 * half[1] * r.uniform(0.8, 1.6))
+            b.on_wall(wall, r.uniform(-0.9, 0.9) * span, y, half, row, low, high)
 
 
 def court_lines(b: Builder, low: Array, high: Array) -> None:

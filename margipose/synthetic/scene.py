@@ -28,6 +28,7 @@ from margipose.synthetic.rooms import (
     decorate,
     ground_material,
     plane,
+    spectators,
     wall_material,
 )
 from margipose.synthetic.sky import OPEN, Sky, random_light
@@ -37,7 +38,9 @@ __all__ = ["KINDS", "Extra", "Scene", "Site", "Sky", "furnish", "random_light"]
 
 Array = NDArray[np.floating]
 
-KINDS = {"room": 0.36, "hall": 0.1, "studio": 0.08, "field": 0.2, "street": 0.2, "void": 0.06}
+KINDS = {
+    "room": 0.24, "hall": 0.19, "studio": 0.08, "field": 0.17, "street": 0.19, "void": 0.04, "texture": 0.09,
+}  # fmt: skip
 """Kinds of surroundings and their shares; green screens and photographs are chosen before these."""
 
 
@@ -92,7 +95,7 @@ def furnish(
         extra: further things in the world, in materials of `palette`: the seat, what hides the person.
         palette: the materials; more are added.
         people: bystanders.
-        photos: for "photo", one linear RGB image per camera.
+        photos: for "photo" and "texture", one linear RGB image per camera.
     """
     b = Builder(rng, palette, site)
     positions = np.array([c.position for c in site.cameras])
@@ -119,18 +122,21 @@ def furnish(
         add_walls(b, low, high, [row if rng.random() < 0.9 else other for _ in range(4)], dark)
         room, walls = np.stack([low, high]), hue
         b.scatter(STUDIO, int(rng.integers(0, 3)), low[[0, 2]], high[[0, 2]])
-    elif kind == "photo":
+    elif kind in ("photo", "texture"):
         ground = np.full(3, 0.3)
     else:
         material = ground_material(palette, kind)
         if kind == "void":
-            tone = np.array(vivid_colour(rng, (0.0, 0.5), (0.15, 1.0)))
+            tone = np.array(vivid_colour(rng, (0.0, 0.7), (0.03, 0.95)))
             material = Material(tuple(tone.tolist()), mottle=0.03, bump_mm=4000)
         ground = 0.6 * np.array(material.colour) + 0.4 * np.array(material.second)
         row = palette.add(material)
         if kind in OPEN:
             b.shell.append(plane(row, far[0, [0, 2]] / 10, far[1, [0, 2]] / 10))
             add_street(b, kind)
+            if rng.random() < 0.35:
+                away = max(np.hypot(*c.position[[0, 2]]) for c in site.cameras) + rng.uniform(1500, 6000)
+                spectators(b, np.array([-away, 0, -away]), np.array([away, 6000, away]))
         else:
             if kind == "hall":
                 grow = rng.uniform(1.2, 2.5)
@@ -149,7 +155,8 @@ def furnish(
                 decorate(b, low, high, kind == "hall")
             if kind == "hall":
                 court_lines(b, low, high)
-                b.scatter(SPORTS, int(rng.integers(3, 12)), low[[0, 2]], high[[0, 2]], 0.3)
+                spectators(b, low, high)
+                b.scatter(SPORTS, int(rng.integers(3, 14)), low[[0, 2]], high[[0, 2]], 0.3)
             if kind == "room":
                 b.scatter(INDOOR, int(rng.integers(6, 22)), low[[0, 2]], high[[0, 2]], 0.65)
                 if rng.random() < 0.4:

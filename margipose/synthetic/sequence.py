@@ -27,6 +27,7 @@ from margipose.synthetic.materials import atlas_of, linear
 from margipose.synthetic.motion import Clip, random_clip
 from margipose.synthetic.palette import Palette
 from margipose.synthetic.person import Person
+from margipose.synthetic.pictures import backdrop_picture
 from margipose.synthetic.props import Mesh
 from margipose.synthetic.scene import KINDS, Scene, furnish
 from margipose.synthetic.surfaces import key_map
@@ -211,22 +212,22 @@ def _surroundings(
     if clip.seat is not None:
         things.append(_seat_mesh(palette, clip))
     hidden = ""
-    if kind not in ("green", "photo", "void") and rng.random() < 0.2:
-        camera = site.cameras[rng.integers(len(site.cameras))]
+    if kind not in ("green", "photo", "texture", "void") and rng.random() < 0.2:
         indoor = kind in ("room", "hall", "studio")
-        mesh = occluder(rng, camera, reach, indoor, palette)
+        mesh = occluder(rng, site.cameras, joints, indoor, palette)
         if mesh is not None:
             things.append(mesh)
             hidden = "low thing"
     people = []
     if kind not in ("green", "void"):
-        count = int(rng.choice(4, p=[0.58, 0.22, 0.12, 0.08]))
+        count = int(rng.choice(5, p=[0.5, 0.2, 0.14, 0.1, 0.06]))
         people = bystanders(rng, count, site, _PICTURES, {"field": 9000, "street": 9000}.get(kind, 5000))
-    squares = (
-        [_square(rng, photos[rng.integers(len(photos))], 2 * options.size) for _ in cameras]
-        if kind == "photo"
-        else []
-    )
+    squares = []
+    if kind == "photo":
+        squares = [_square(rng, photos[rng.integers(len(photos))], 2 * options.size) for _ in cameras]
+    if kind == "texture":
+        made = [backdrop_picture(rng, min(384, 2 * options.size)) for _ in cameras]
+        squares = [linear(picture / 255).astype(np.float32) for picture in made]
     scene = furnish(rng, kind, site, atlas, things, palette, people, squares)
     return scene, {"bystanders": len(people), "occluder": hidden}
 
@@ -264,7 +265,7 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
     # Always the same frames: what a sequence shows does not depend on how many images are wanted of it.
     frames = interesting(made.joints_world_mm, IMAGES_PER_CAMERA)
     rng = _stream(seed, plan, _FILM)
-    lens = float(rng.uniform(0.5, 3.0)) if rng.random() < 0.25 else 0.0
+    lens = float(rng.uniform(0.5, 3.5)) if rng.random() < 0.35 else 0.0
     middle = made.joints_world_mm.mean((0, 1))
     backdrops: dict[int, Backdrop] = {}
     for n, (c, camera) in enumerate(made.cameras.items()):

@@ -75,7 +75,7 @@ def random_light(
     warm = 1 + rng.normal(0, 0.07) * np.array([1.0, 0.1, -1.0])
     fill = turn_about("y", around + rng.uniform(90, 270)) @ np.array([0, 0.5, 0.866])
     weather = str(rng.choice(["sunny", "hazy", "overcast", "low sun"], p=[0.5, 0.16, 0.18, 0.16]))
-    if kind in (*OPEN, "photo"):
+    if kind in (*OPEN, "photo", "texture"):
         height = rng.uniform(9, 22) if weather == "low sun" else rng.uniform(28, 72)
         strength = {
             "sunny": rng.uniform(1.7, 3.0),
