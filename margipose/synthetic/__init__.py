@@ -11,7 +11,7 @@ motion                     clips by activity
 landmarks, garments        where clothes are on a body; how they hang
 outfits, person            what is worn; a dressed person as one surface
 props, furniture           things of simple shapes, worn or standing about
-materials, shade           colours and patterns; lit surfaces
+pictures, materials, shade crowds and backdrops; colours and patterns; lit surfaces
 numerics, render, layers   compiled loops; triangles to samples
 cameras, scene, backdrop   cameras; surroundings and their light; what a fixed camera sees of them
 surfaces, compose, film    what is drawn; a person in their surroundings; from light to files

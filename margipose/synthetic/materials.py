@@ -151,7 +151,7 @@ CROWDS, BANNERS = 2, 3
 
 
 def atlas_of(rng: np.random.Generator, pictures: int, photos: Sequence[NDArray[np.uint8]] = ()) -> Array:
-    """Pictures for prints, curtains, rugs, posters, then crowds and banners: K x 128 x 128 x 3 float32, linear.
+    """Pictures for prints, curtains, rugs, posters, crowds, banners: K x 128 x 128 x 3 float32, linear RGB.
 
     Args:
         photos: RGB images to take some of them from, parts of any size.

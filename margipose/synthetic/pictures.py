@@ -26,7 +26,7 @@ def _cloth(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def crowd_picture(rng: np.random.Generator, side: int) -> Rgb:
-    """Rows of spectators, seen from far away: heads, shoulders and arms over each other, the front row last."""
+    """Rows of spectators, seen from far away: heads, shoulders, arms; the front row is drawn last."""
     light = rng.uniform(0.25, 1.0)
     image = np.full((side, side, 3), rng.uniform(5, 90), np.uint8)
     rows = int(rng.integers(4, 8))
