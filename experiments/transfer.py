@@ -1,0 +1,106 @@
+"""How a network does on data that it has never seen: synthetic people, and real photos and frames.
+
+    python experiments/transfer.py model.safetensors --synthetic data/mpi3d --lspet data/lspet
+    python experiments/transfer.py model.safetensors --real h36m/trainval=frames/h36m mpi3d/test=frames/mpi3d
+    python experiments/transfer.py a.safetensors b.safetensors --lspet data/lspet --json transfer.json
+
+One row per network. What is given is measured:
+
+* `--synthetic`: the test part of a synthetic set, by protocol `mpi3d` (14 joints, depth from the height of
+  920 mm): PCK@150 and MPJPE.
+* `--lspet`: the validation photos of the extended Leeds Sports set, the twelve limb joints that are labelled
+  as visible: PCK@0.2 of the torso, from left shoulder to right hip.
+* `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
+  depth from the labels: P-MPJPE and MPJPE, means over all frames of all that is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from margipose import checkpoint
+from margipose.data import PoseDataset, Records, load_records
+from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol
+from margipose.files import replacing
+
+LIMBS = tuple(
+    f"{side}_{part}"
+    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    for side in ("left", "right")
+)
+PHOTOS = replace(get_protocol("lspet"), name="lspet limbs", joints=LIMBS, joint_groups=())
+FRAMES = replace(
+    get_protocol("custom"), name="real frames", joints=LIMBS, aligned_by=LIMBS, groups=(), joint_groups=()
+)
+
+
+def _records(part: str) -> Records:
+    """Records of NAME/SPLIT=FOLDER."""
+    which, equals, folder = part.partition("=")
+    name, slash, split = which.partition("/")
+    if not (equals and slash):
+        raise ValueError(f"--real: expected NAME/SPLIT=FOLDER, got {part!r}")
+    return load_records(name, folder, split, universal=False)
+
+
+def _evaluate(loaded: checkpoint.Loaded, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
+    dataset = PoseDataset(records, loaded.input_spec)
+    return evaluate(loaded.model, dataset, protocol, crops="flip" if flip else "one", progress=True)
+
+
+def measure(model: Path, args: argparse.Namespace) -> dict[str, float]:
+    """What is asked for, of one network: shares in per cent, lengths in mm."""
+    loaded = checkpoint.load(model)
+    found: dict[str, float] = {}
+    if args.synthetic is not None:
+        protocol = get_protocol("mpi3d")
+        records = load_records("mpi3d", args.synthetic, "test", universal=True)
+        values = _evaluate(loaded, records, protocol, args.flip).overall().values
+        found |= {"synthetic PCK@150": 100 * values["pck"], "synthetic MPJPE": values["mpjpe"]}
+    if args.lspet is not None:
+        records = load_records("lspet", args.lspet, "val")
+        row = _evaluate(loaded, records, PHOTOS, args.flip).overall(intervals=True)
+        low, high = row.intervals["pck_torso"]
+        found |= {"photos PCK@0.2": 100 * row.values["pck_torso"], "from": 100 * low, "to": 100 * high}
+    if args.real:
+        each = [_evaluate(loaded, _records(part), FRAMES, args.flip).values for part in args.real]
+        for name, heading in (("p_mpjpe", "real P-MPJPE"), ("mpjpe", "real MPJPE")):
+            found[heading] = float(np.concatenate([values[name] for values in each]).mean())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--synthetic", type=Path, metavar="DIR")
+    parser.add_argument("--lspet", type=Path, metavar="DIR")
+    parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
+    parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    if args.synthetic is args.lspet is args.real is None:
+        parser.error("nothing to measure: give --synthetic, --lspet or --real")
+    try:
+        rows = {str(model): measure(model, args) for model in args.models}
+        if args.json is not None:
+            with replacing(args.json) as temporary:
+                temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    headings = list(next(iter(rows.values())))
+    print(f"| network | {' | '.join(headings)} |\n|---{'|---' * len(headings)}|")
+    for model, values in rows.items():
+        print(f"| {model} | {' | '.join(f'{values[h]:.1f}' for h in headings)} |")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
