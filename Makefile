@@ -6,7 +6,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+<<<<<<< HEAD
 EXTRAS := dev,train,viz,imagenet,prepare,video,synthetic,export,browser
+=======
+EXTRAS := dev,train,viz,imagenet,prepare,synthetic,export,view,browser
+>>>>>>> 6646d70 (Look through a data set in a web page, with or without a network)
 PIP_FLAGS ?=
 
 .PHONY: setup demo test lint benchmark clean

@@ -12,6 +12,7 @@ LAYERS = [
     {"camera", "metrics", "losses", "heads", "jobs", "textures"},
     {"augment", "composite", "model", "data", "checkpoint", "legacy", "chatterbox", "headed"},
     {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page", "prepare", "check"},
+    {"view"},
     {"demo"},
     {"cli"},
 ]
@@ -20,6 +21,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 ONLY_IN = {
     "matplotlib": {"draw"},
     "plotly": {"draw"},
+    "dash": {"view"},
     "onnx": {"export"},
     "onnxruntime": {"export", "infer"},
     "sacred": set(),

@@ -21,6 +21,7 @@ from margipose.draw.figures import (
     save_figure,
 )
 from margipose.draw.overlays import draw_people, draw_skeleton, encode_jpeg, encode_png, write_png
+from margipose.draw.scenes import pose_scene
 from margipose.draw.style import COLOURS, side_of
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "heatmap_figure",
     "joint_figure",
     "pose_figure",
+    "pose_scene",
     "save_figure",
     "side_of",
     "write_cubes",

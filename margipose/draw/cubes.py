@@ -25,7 +25,7 @@ from margipose.skeleton import Skeleton
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["cube", "cube_html", "write_cubes"]
+__all__ = ["HUES", "check_plotly", "cube", "cube_html", "write_cubes"]
 
 ALL = "all joints"
 HEAT = ((0.0, "#faf8fc"), (0.12, "#efe6f6"), (0.4, "#b48ad0"), (0.7, "#7b3294"), (1.0, "#3a0052"))
@@ -41,7 +41,9 @@ HUES: dict[Side, str] = {**HEX, "middle": "#787878"}
 """The sides' colours; a darker middle, for a white ground."""
 
 
-def _plotly() -> Any:
+def check_plotly() -> Any:
+    """Plotly's graph objects; an ImportError says what to install."""
+    """plotly's graph objects; an ImportError says what to install."""
     try:
         import plotly.graph_objects as go
     except ImportError as error:
@@ -58,6 +60,7 @@ def cube(
     *,
     reference_norm: ArrayLike | None = None,
     title: str = "",
+    menu: bool = True,
 ) -> Figure:
     """One person in normalised space, with the heatmaps that say so.
 
@@ -71,12 +74,13 @@ def cube(
         joint: the joint that the menu starts with; None for all.
         reference_norm: another pose, `J x 3`, such as the ground truth of a prediction; drawn dotted.
         title: above the cube.
+        menu: whether there is a menu of joints; without it a page is a tenth of the size.
 
     Raises:
         ImportError: without plotly.
         ValueError: for what is not as described.
     """
-    go = _plotly()
+    go = check_plotly()
     count = len(skeleton)
     coords = _finite_rows(array_of(coords_norm, "coords_norm", count, 3))
     truth = None if reference_norm is None else array_of(reference_norm, "reference_norm", count, 3)
@@ -114,7 +118,7 @@ def cube(
     first = changing(start)
     numbers = list(range(len(static), len(static) + len(first)))
     frames = []
-    for choice in choices:
+    for choice in choices if menu else ():
         traces = changing(choice)
         for trace in traces:
             if trace.type == "surface":  # its place stays
@@ -122,7 +126,7 @@ def cube(
         frames.append(go.Frame(name=choice, data=traces, traces=numbers))
     figure = go.Figure([*static, *first], frames=frames)
     points = coords if truth is None else np.concatenate((coords, truth))
-    figure.update_layout(**_layout(title, _menu(choices, start), points))
+    figure.update_layout(**_layout(title, [_menu(choices, start)] if menu else [], points))
     return figure
 
 
@@ -146,7 +150,7 @@ def write_cubes(path: str | Path, cubes: Mapping[str, Figure], title: str = "Pos
     Raises:
         ValueError: if there are no cubes.
     """
-    _plotly()
+    check_plotly()
     from plotly.offline import get_plotlyjs
 
     if not cubes:
@@ -459,7 +463,7 @@ def _menu(choices: Sequence[str], start: str) -> dict[str, Any]:
     }
 
 
-def _layout(title: str, menu: dict[str, Any], points: NDArray[np.float64]) -> dict[str, Any]:
+def _layout(title: str, menus: list[dict[str, Any]], points: NDArray[np.float64]) -> dict[str, Any]:
     ticks = [-1, -0.5, 0, 0.5, 1]
     # The cube, and what of the people reaches beyond it.
     known = np.clip(points[np.isfinite(points).all(-1)], -4, 4)
@@ -480,7 +484,7 @@ def _layout(title: str, menu: dict[str, Any], points: NDArray[np.float64]) -> di
     }
     return {
         "title": {"text": html.escape(title), "x": 0.5, "font": {"size": 16}} if title else None,
-        "updatemenus": [menu],
+        "updatemenus": menus,
         "scene": {
             "xaxis": {**axis, **x, "title": {"text": "x, right"}},
             "yaxis": {**axis, **z, "title": {"text": "z, away"}},
