@@ -14,7 +14,7 @@ from margipose.data.loading import batches
 from margipose.data.sampling import ForgivingDataset, MixedDataset, ShuffledDraws
 from margipose.train.distributed import World
 
-__all__ = ["Batch", "batch_parts", "examples_of"]
+__all__ = ["Batch", "batch_parts", "check_batch", "examples_of"]
 
 
 class Batch(NamedTuple):
@@ -29,6 +29,20 @@ class Batch(NamedTuple):
     parts: list[Sample]
     notes: list[str]
     joints: float = 0.0
+
+
+def check_batch(config: TrainConfig, world: World) -> None:
+    """Refuse a batch that cannot be dealt out evenly.
+
+    Raises:
+        ValueError: naming a size that could be.
+    """
+    if config.batch_size % (world.size * config.accumulate):
+        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise ValueError(
+            f"TrainConfig.batch_size: a batch of {config.batch_size} cannot be split{parts} over "
+            f"{world.size} processes: give a multiple of {world.size * config.accumulate}"
+        )
 
 
 def batch_parts(

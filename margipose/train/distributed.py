@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.utils import get_env_variable_or_raise
 from torch.nn.parallel import DistributedDataParallel
 
 from margipose.data import PoseDataset
@@ -267,7 +268,7 @@ def joined() -> Iterator[World]:
     elif not dist.is_torchelastic_launched():
         yield World()
     else:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        _initialise()
         world = World(dist.get_rank(), dist.get_world_size(), dist.get_node_local_rank())
         try:
             yield world
@@ -279,6 +280,25 @@ def joined() -> Iterator[World]:
             raise SystemExit(130 if isinstance(error, Interrupted) else 2) from error
         finally:
             dist.destroy_process_group()
+
+
+def _initialise() -> None:
+    """Join the processes of the launch, or of its restart.
+
+    Raises:
+        ConnectionError: if they cannot be reached.
+    """
+    try:
+        store, rank, size = next(iter(dist.rendezvous("env://")))
+        # Restarted processes find the launcher's store as those before them left it, with their addresses.
+        attempt = get_env_variable_or_raise("TORCHELASTIC_RESTART_COUNT")
+        store = dist.PrefixStore(f"attempt_{attempt}", store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"the other processes of this run cannot be reached ({str(error).splitlines()[0]})"
+        ) from error
 
 
 _KINDS = {"value": ValueError, "import": ImportError, "os": OSError}

@@ -58,13 +58,10 @@ class Engine:
             world: the processes that take each step together; this one alone by default.
 
         Raises:
-            ValueError: for a precision that the device has not got, or weights to start from that are those
-                of another network.
+            ValueError: for weights to start from that are those of another network.
         """
         self.config, self.device, self.world = config, device, world or World()
         self.phases = Phases(device)
-        with autocast(device, config.precision):  # is refused here if it is not possible
-            pass
         torch.manual_seed(config.seed)
         if config.start_from:
             self.model: nn.Module = _started(config).to(device)

@@ -17,7 +17,7 @@ from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset
 from margipose.evaluate import Evaluation, Protocol, default_protocol, get_protocol
-from margipose.train.batches import Batch, batch_parts, examples_of
+from margipose.train.batches import Batch, batch_parts, check_batch, examples_of
 from margipose.train.device import pick_device
 from margipose.train.distributed import World, evaluate_together, joined, mark
 from margipose.train.engine import Engine, NotFinite
@@ -92,22 +92,13 @@ def fit(
     """
     with joined() as world, stop_signals(insist=world.alone) as stop:
         with world.agreed():
-            _check_batch(config, world)
+            check_batch(config, world)
             device = world.device(pick_device(config.device))
             datasets = load_training_sets(config)
         run = _Run(config, world, device, datasets, _Tell(log, show, progress) if world.main else _Tell())
         while not run.finished:
             run.epoch(stop)
         return run.finish(stop)
-
-
-def _check_batch(config: TrainConfig, world: World) -> None:
-    if config.batch_size % (world.size * config.accumulate):
-        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
-        raise ValueError(
-            f"TrainConfig.batch_size: a batch of {config.batch_size} cannot be split{parts} over "
-            f"{world.size} processes: give a multiple of {world.size * config.accumulate}"
-        )
 
 
 @dataclass(frozen=True)
