@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from margipose.synthetic.avoidance import eased
 from margipose.synthetic.floor import on_floor
 from margipose.synthetic.keyposes import Ranges, bumps, draw, draw_keys, draw_legs, smooth_motion
 from margipose.synthetic.poses import INDEX, SIDES
@@ -281,11 +284,16 @@ def _cartwheel(t: Take) -> Motion:
     one = draw(t.rng, _OVERHEAD)
     keys = [k | one | draw(t.rng, legs) for k in draw_keys(t.rng, t.keys, trunk, "")]
     angles = smooth_motion(keys, t.frames)
-    speed = t.between(180, 330)
+    speed = t.between(170, 300)
     turn = t.between(40, 320) + speed * (t.time - t.seconds / 2)
     angles[:, INDEX["roll"]] = sign * turn
-    way = sign * t.body.height_mm * 0.95 * np.radians(turn - turn.mean())
-    return lie(t.body, angles, np.stack([np.clip(way, -1500, 1500), np.zeros_like(way)], 1))
+    # Hands and feet take turns at carrying; a whole turn goes about 1.8 times as far as somebody is tall.
+    way = sign * t.body.height_mm * 0.28 * np.radians(turn - turn.mean())
+    motion = lie(t.body, angles, np.stack([way, np.zeros_like(way)], 1))
+    # Who changes from feet to hands does not stop there: let them be in the air for a moment.
+    root = motion.root_mm.copy()
+    root[:, 1] = np.maximum(eased(root[:, 1], 0.08 * t.frames / max(t.seconds, 0.2)), root[:, 1])
+    return replace(motion, root_mm=root, airborne=root[:, 1] > motion.root_mm[:, 1] + 1)
 
 
 def _climbing(t: Take) -> Motion:

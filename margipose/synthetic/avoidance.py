@@ -13,7 +13,7 @@ from margipose.synthetic.collision import Capsules, overlaps
 from margipose.synthetic.poses import DOFS, INDEX, SIDES, clip_to_limits
 from margipose.synthetic.staging import Motion
 
-__all__ = ["clear_arms", "lifted_leg"]
+__all__ = ["clear_arms", "eased", "lifted_leg"]
 
 Array = NDArray[np.floating]
 
@@ -35,8 +35,8 @@ def _arms_within_limits(angles: Array) -> Array:
     return out
 
 
-def _eased(needed: Array, width: float) -> Array:
-    """A smooth function of time that is nowhere much less than needed."""
+def eased(needed: Array, width: float) -> Array:
+    """A smooth function of time that is nowhere much less than `needed` (N), from `width` frames about."""
     if len(needed) < 3:
         return np.full_like(needed, needed.max())
     high = maximum_filter1d(needed, 2 * round(width) + 1, mode="nearest")
@@ -67,12 +67,12 @@ def clear_arms(body: Body, capsules: Capsules, motion: Motion, seconds: float, r
                 depth = np.maximum(over[:, chosen].max(1), 0)
                 if depth.any():
                     needed = np.where(depth > 0, depth + 10, 0) * gain
-                    angles[:, INDEX[f"{side}_{angle}"]] += np.sign(gain) * _eased(np.abs(needed), width)
+                    angles[:, INDEX[f"{side}_{angle}"]] += np.sign(gain) * eased(np.abs(needed), width)
                     changed = True
             sunk = np.maximum(below[:, capsules.names.index(f"{side}_hand")], 0)
             if sunk.any():
                 needed = np.where(sunk > 0, sunk + 6, 0) * _ELBOW_DEG_PER_MM
-                angles[:, INDEX[f"{side}_elbow"]] += _eased(np.minimum(needed, 40), width)
+                angles[:, INDEX[f"{side}_elbow"]] += eased(np.minimum(needed, 40), width)
                 changed = True
         if not changed:
             break
@@ -104,7 +104,7 @@ def lifted_leg(body: Body, angles: Array, side: str, crouch: Array) -> Array:
         low = np.maximum(deep - (crouch - 0.07), 0)
         if not low.any():
             break
-        step = _eased(np.minimum(60 * low + 1, 8) * (low > 0), 2)
+        step = eased(np.minimum(60 * low + 1, 8) * (low > 0), 2)
         out[:, knee] = np.minimum(out[:, knee] + 2 * step, 146)
         out[:, hip] = np.minimum(out[:, hip] + step, 105)
     return clip_to_limits(out)

@@ -118,6 +118,8 @@ def load_pack() -> Pack:
     def named(prefix: str) -> dict[str, Array]:
         return {k.removeprefix(prefix): v for k, v in f.items() if k.startswith(prefix)}
 
+    # Stored in half precision, so that their sums are not quite 1.
+    weight = f["weight"].astype(np.float32)
     basis = f["vertex_basis"].reshape(len(f["vertex_basis"]), -1)
     return Pack(
         vertex_mean=f["vertex_mean"],
@@ -128,7 +130,7 @@ def load_pack() -> Pack:
         group=f["group"],
         female=f["female"],
         influence=f["influence"],
-        weight=f["weight"].astype(np.float32),
+        weight=weight / weight.sum(1, keepdims=True),
         bones=tuple(f["bones"].tolist()),
         parents=tuple(f["parents"].tolist()),
         faces={k: v.astype(np.int32) for k, v in named("faces_").items()},
