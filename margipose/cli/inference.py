@@ -35,7 +35,12 @@ def add(command: AddCommand) -> None:
         type=_formats,
         default=("json", "overlay"),
         metavar="LIST",
-        help="of json, npz, bvh, overlay (default: json,overlay)",
+        help="of json, npz, bvh, html, overlay (default: json,overlay)",
+    )
+    sub.add_argument(
+        "--html",
+        action="store_true",
+        help="also a page with each person in 3D amid the heatmaps, as format html",
     )
     sub.add_argument("--resume", action="store_true", help="leave out inputs whose results are all there")
     _add_people(sub.add_argument_group("where people are"))
@@ -137,7 +142,7 @@ def _numbers(text: str) -> list[float]:
 
 def _formats(text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(text.split(",")))
-    valid = ("json", "npz", "bvh", "overlay")
+    valid = ("json", "npz", "bvh", "html", "overlay")
     if not set(words) <= set(valid):
         raise argparse.ArgumentTypeError(f"expected some of {','.join(valid)}, got {text!r}")
     return words
@@ -181,7 +186,7 @@ def _infer(args: argparse.Namespace) -> int:
         camera = lambda size: camera_from_fov(args.fov, size)  # noqa: E731
     settings = Settings(
         folder=args.out,
-        formats=args.format,
+        formats=tuple(dict.fromkeys((*args.format, *(["html"] if args.html else [])))),
         camera=camera,
         boxes_px=args.box,
         table=read_boxes(args.boxes) if args.boxes else None,
@@ -218,7 +223,8 @@ def _infer(args: argparse.Namespace) -> int:
     for name in report.empty:
         print(f"nobody found: {name}")
     for path in report.written:
-        print(f"{'picture' if path.suffix in ('.png', '.mp4') else 'poses'}: {path}")
+        what = "page" if path.suffix == ".html" else "picture" if path.suffix in (".png", ".mp4") else "poses"
+        print(f"{what}: {path}")
     for problem in report.problems:
         print(f"margipose infer: error: {problem}", file=sys.stderr)
     return 2 if report.problems else 0

@@ -37,13 +37,14 @@ __all__ = ["BATCH_SIZE", "Predictor", "Target", "predict_image"]
 
 BATCH_SIZE = 16
 DETECTOR_MARGIN = 1.25
-SMALLEST_BOX_PX = 2.0
+SMALLEST_BOX_PX, LARGEST_BOX = 2.0, 4.0
+"""Sides of boxes, the latter in longer sides of the image, between which a prediction may refine its own."""
 
 Camera = ImageCamera | Sequence[float] | CameraRule | None
 """An `ImageCamera`, f_x, f_y, c_x, c_y in pixels, what gives a camera for a size, or None to assume one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """A person to predict.
 
@@ -194,26 +195,13 @@ class Predictor:
         return [p for part in _parts(targets, self.batch_size) for p in self._batch(part)]
 
     def _batch(self, targets: list[Target]) -> list[Prediction]:
-        seen = self._look(targets)
-        while any(t.refine for t in targets):
-            targets = [self._refined(t, box) for t, box in zip(targets, self._boxes(seen))]
-            seen = self._look(targets)
-        return self._finish(targets, seen)
-
-    def _boxes(self, seen: _Seen) -> list[list[float]]:
-        return box_of_joints(project(seen.unit, seen.intrinsics)).tolist()
-
-    def _refined(self, target: Target, box: list[float]) -> Target:
-        """The target in the box that its prediction suggests, if that is one, with one pass less to go."""
-        if not target.refine:
-            return target
-        height, width = target.image.shape[:2]
-        fits = all(np.isfinite(box)) and box[2] >= SMALLEST_BOX_PX and box[2] <= 4 * max(width, height)
-        inside = box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0
-        if not (fits and inside):
-            return replace(target, refine=0)
-        words = target.box if target.box.endswith("refined") else f"{target.box}, refined"
-        return replace(target, box_px=tuple(box), box=words, refine=target.refine - 1)
+        while rows := [i for i, t in enumerate(targets) if t.refine]:
+            seen = self._look([targets[i] for i in rows])
+            # NaN where a joint would lie beside the camera.
+            pixels = torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
+            for i, box in zip(rows, box_of_joints(pixels).tolist()):
+                targets[i] = _refined(targets[i], box)
+        return self._finish(targets, self._look(targets))
 
     def _look(self, targets: list[Target]) -> _Seen:
         spec = self.spec
@@ -223,7 +211,7 @@ class Predictor:
         view = make_view(self.crop, boxes, intrinsics, sizes, spec)
         crops = [warp_to_view(t.image, _nth(view, i), intrinsics[i], spec) for i, t in enumerate(targets)]
         out = self.ready.network(torch.stack([image_tensor(c, spec) for c in crops]))
-        coords = out.coords_norm.double().cpu()
+        coords = out.coords_norm.cpu().double()
         if not torch.isfinite(coords).all():
             raise ValueError("the network's prediction is not finite: its weights may be damaged")
         unit = recover_from_view(coords, view, spec)
@@ -281,6 +269,17 @@ def _camera(camera: Camera, size: tuple[int, int]) -> ImageCamera:
     if isinstance(camera, ImageCamera):
         return camera
     return camera(size) if callable(camera) else given_camera(camera)
+
+
+def _refined(target: Target, box: list[float]) -> Target:
+    """The target in the box that its prediction suggests, if that is one, with one pass less to go."""
+    height, width = target.image.shape[:2]
+    fits = all(np.isfinite(box)) and SMALLEST_BOX_PX <= box[2] <= LARGEST_BOX * max(width, height)
+    inside = box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0
+    if not (fits and inside):
+        return replace(target, refine=0)
+    words = target.box if target.box.endswith("refined") else f"{target.box}, refined"
+    return replace(target, box_px=tuple(box), box=words, refine=target.refine - 1)
 
 
 def _nth(view: View, i: int) -> View:

@@ -5,11 +5,13 @@
 | `json` | `NAME.pose.json` | everything, as text |
 | `npz` | `NAME.pose.npz` | the same as arrays, a row per person and frame |
 | `bvh` | `NAME.person0.bvh`, ... | a file per person, for animation (`margipose.infer.bvh`) |
+| `html` | `NAME.pose.html` | each person in a cube with the heatmaps, to turn in a browser |
 | `overlay` | `NAME.pose.png`, `NAME.pose.mp4` | the people drawn upon the image or video |
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margipose.data.hdf5 import one_line
-from margipose.draw import draw_people, encode_png
+from margipose.draw import cube, draw_people, encode_png, write_cubes
+from margipose.dsnt import Marginals
 from margipose.files import replacing
 from margipose.infer.bvh import bvh_text
 from margipose.infer.media import Frame
@@ -34,7 +37,7 @@ __all__ = ["FORMATS", "Description", "Format", "Outputs", "Writer", "output_path
 
 FORMAT = "margipose-poses-1"
 
-Format = Literal["json", "npz", "bvh", "overlay"]
+Format = Literal["json", "npz", "bvh", "html", "overlay"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 LARGEST_OVERLAY_PX = 4096
@@ -94,6 +97,7 @@ def output_paths(folder: Path, name: str, kind: str, formats: Sequence[Format]) 
         "json": ".pose.json",
         "npz": ".pose.npz",
         "bvh": ".person0.bvh",
+        "html": ".pose.html",
         "overlay": ".pose.png" if kind == "image" else ".pose.mp4",
     }
     return {f: folder / f"{name}{suffixes[f]}" for f in formats}
@@ -248,6 +252,36 @@ class _Bvh:
         return written
 
 
+class _Html:
+    """A page with a cube per person; of a video, of the frame in which each was clearest."""
+
+    def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
+        if importlib.util.find_spec("plotly") is None:  # said now, not after the work
+            raise ImportError(f'{path}: pages need plotly: pip install "margipose[viz]"')
+        self._path, self._about, self._stack = path, about, stack
+        self._clearest: dict[int, tuple[float, int, Prediction]] = {}
+
+    def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        for number, person in enumerate(people):
+            track = number if person.track is None else person.track
+            clear = 0.0 if person.confidence is None else float(person.confidence.mean())
+            if track not in self._clearest or clear > self._clearest[track][0]:
+                self._clearest[track] = (clear, frame.index, person)
+
+    def close(self, problem: str | None) -> list[Path]:
+        if not self._clearest:
+            return []
+        cubes = {}
+        for track, (_, index, person) in self._clearest.items():
+            maps = person.heatmaps
+            maps = None if maps is None else Marginals(*(h.float().numpy() for h in maps))
+            name = f"Person {track}" + (f", frame {index}" if self._about.kind != "image" else "")
+            cubes[name] = cube(person.crop, maps, person.coords_norm, self._about.skeleton)
+        title = f"People in {Path(self._about.source).name}"
+        write_cubes(self._stack.enter_context(replacing(self._path)), cubes, title)
+        return [self._path]
+
+
 class _Picture:
     def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
         self._path, self._about = path, about
@@ -338,5 +372,6 @@ _WRITERS: Mapping[Format, Callable[[Path, Description, ExitStack], Writer]] = {
     "json": _Json,
     "npz": _Npz,
     "bvh": _Bvh,
+    "html": _Html,
     "overlay": _overlay,
 }

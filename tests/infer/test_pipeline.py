@@ -95,6 +95,17 @@ def test_images_in_every_format(predictor, tmp_path):
     assert cv2.imread(str(out / "a.pose.png")).shape == (60, 80, 3)
 
 
+@pytest.mark.parametrize("name", ["a.png", "v.mp4"])
+def test_a_page_with_cubes(predictor, tmp_path, name):
+    pytest.importorskip("plotly")
+    path = write_image(tmp_path / name) if name == "a.png" else write_video(tmp_path / name, 3)
+    report = run_on(predictor, [path], tmp_path / "out", formats=("html",))
+    assert report.problems == []
+    text = (tmp_path / "out" / path.with_suffix(".pose.html").name).read_text()
+    assert f"People in {name}" in text
+    assert ("Person 0, frame" in text) == (name == "v.mp4")
+
+
 def test_images_share_batches(predictor, tmp_path):
     for i in range(11):
         write_image(tmp_path / f"{i:02}.png")

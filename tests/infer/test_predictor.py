@@ -138,6 +138,16 @@ def test_a_second_pass_keeps_the_box_if_the_prediction_suggests_none():
     assert found.box_px == (0, 0, 100, 100)
 
 
+def test_only_those_who_may_be_refined_are_looked_at_again():
+    image, camera = np.zeros((100, 100, 3), np.uint8), assumed_camera((100, 100))
+    network = made.Knowing(torch.rand(9, 17, 3) - 0.5)
+    targets = [Target(image, (20, 20, 50, 50), camera, refine=n) for n in (0, 2, 1)]
+    found = Predictor(network).predict(targets)
+    assert [len(x) for x in network.shown] == [2, 1, 3]
+    assert [p.box for p in found] == ["given", "given, refined", "given, refined"]
+    assert [p.box_px == (20, 20, 50, 50) for p in found] == [True, False, False]
+
+
 def test_boxes_of_a_detector_get_room():
     def detector(image):
         return Detections(np.array([[10.0, 20, 40, 80]]), np.array([0.75]))
