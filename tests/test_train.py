@@ -9,6 +9,7 @@ from margipose.config import NAMED_CONFIGS, TrainConfig, combine
 from margipose.losses import marginal_loss
 from margipose.spec import to_mapping
 from margipose.train import fit, pick_device
+from margipose.train.timing import PHASES
 
 
 def weights(path):
@@ -210,3 +211,28 @@ def test_weights_of_another_network_are_no_start(tiny, tiny_weights, tmp_path, o
 def test_a_start_that_is_missing_is_named(tiny, tmp_path):
     with pytest.raises((OSError, ValueError), match=r"nowhere\.safetensors"):
         fit(combine([], {**tiny, "start_from": str(tmp_path / "nowhere.safetensors")}))
+
+
+def test_what_a_run_tells_as_it_goes(tiny, tmp_path):
+    told, shown = [], []
+    settings = {**tiny, "examples_per_epoch": 40, "log_every": 2, "accumulate": 2, "epochs": 1}
+    result = fit(combine([], settings), lambda *entry: told.append(entry), show=shown.append)
+    live = [entry for entry in told if "/" in entry[0]]
+    assert [step for name, _, step in live if name == "train/loss"] == [2, 4, 5]
+    at = {name: value for name, value, step in live if step == 4}
+    phases = [at.pop(f"time/{phase}_ms") for phase in PHASES]
+    assert min(phases) > 0
+    assert sum(phases) <= at["time/step_ms"] < 1.5 * sum(phases)
+    assert at["speed/images_per_s"] == pytest.approx(8000 / at["time/step_ms"])
+    assert set(at) == {"train/loss", "train/lr", "time/step_ms", "speed/images_per_s"}
+    losses = [value for name, value, _ in live if name == "train/loss"]
+    mean = (2 * losses[0] + 2 * losses[1] + losses[2]) / 5
+    assert mean == pytest.approx(next(value for name, value, _ in told if name == "loss"))
+    (snapshot,) = shown
+    assert snapshot.step == 5
+    assert snapshot.evaluation is result.evaluation
+    assert not snapshot.model.training
+    shown.clear()
+    fit(combine([], {**settings, "eval_set": "", "run_dir": str(tmp_path / "b")}), show=shown.append)
+    assert shown[0].evaluation is None
+    assert len(shown[0].dataset) > 0

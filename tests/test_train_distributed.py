@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.run import get_args_parser
 
 from margipose import checkpoint
+from margipose.cli.training import parse_updates
 from margipose.config import combine
 from margipose.data import PoseDataset, load_records
 from margipose.data.sampling import ShuffledDraws
@@ -228,3 +231,15 @@ def test_the_state_of_a_run_names_its_processes(tiny):
     fit(combine([], {**tiny, "eval_set": "", "epochs": 1}))
     _, state = RunDir(combine([], {**tiny, "eval_set": "", "epochs": 1})).load()
     assert len(state["rng"]) == 1
+
+
+def test_the_commands_in_the_page_are_valid():
+    text = (ROOT / "docs" / "distributed.md").read_text()
+    found = [line for line in text.splitlines() if line.startswith("torchrun ")]
+    assert found
+    for line in found:
+        args = get_args_parser().parse_args(shlex.split(line)[1:])
+        assert (args.module, args.training_script) == (True, "margipose.cli")
+        command, *words = args.training_script_args
+        assert command == "train"
+        assert combine(*parse_updates(words)).train_sets

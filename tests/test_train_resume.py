@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from margipose import checkpoint
 from margipose.config import combine
 from margipose.data import PoseDataset, load_records
-from margipose.evaluate import Evaluation
+from margipose.evaluate import Evaluation, running
 from margipose.files import replacing
+from margipose.model import build_model
 from margipose.spec import InputSpec
 from margipose.train import Interrupted, fit
-from margipose.train.engine import Engine
+from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import RunDir
 
 EVERYTHING = {"ema": 0.9, "accumulate": 2, "clip_norm": 1.0, "eval_every": 1, "epochs": 3}
@@ -127,13 +129,19 @@ def test_kill_and_term_from_outside(tiny, tmp_path):
     for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = state.stat().st_mtime_ns if state.exists() else 0
         process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=env,
+            start_new_session=True,
         )
         deadline = time.monotonic() + 120
         while not (state.exists() and state.stat().st_mtime_ns > before) and time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
-        process.send_signal(number)
+        # Launchers and schedulers signal all processes of a job, those that prepare samples among them.
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=120)
         assert process.returncode == code, err
         if number == signal.SIGTERM:
@@ -195,8 +203,88 @@ def test_bf16_trains_like_single_precision(tiny):
         losses[precision] = [value for name, value, _ in logged if name == "loss"]
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.05)
     assert losses["bf16"] != losses["float32"]
-    with pytest.raises(ValueError, match="'fp16' needs a GPU"):
-        fit(combine([], {**tiny, "precision": "fp16", "device": "cpu"}))
+
+
+@pytest.mark.parametrize("change", [{"precision": "fp16"}, {"optimiser": "sgd", "lr": 1e-3}])
+def test_chance_and_the_scaler_go_on_too(tiny, tmp_path, monkeypatch, change):
+    """A network with dropout, interrupted amid an epoch, in half precision: all that a state must hold."""
+
+    def with_dropout(*args):
+        model = build_model(*args)
+        model.register_forward_pre_hook(lambda m, given: (F.dropout(given[0], 0.2, m.training),))
+        return model
+
+    monkeypatch.setattr("margipose.train.engine.build_model", with_dropout)
+    settings = {**tiny, **change, "eval_set": "", "examples_per_epoch": 24, "epochs": 1, "workers": 1}
+    whole = fit(combine([], settings))
+    other = combine([], {**settings, "run_dir": str(tmp_path / "other")})
+    step = Engine.step
+
+    def interrupt(self, *args):
+        if args[1] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args)
+
+    with monkeypatch.context() as m:
+        m.setattr(Engine, "step", interrupt)
+        with pytest.raises(Interrupted, match="after step 2"):
+            fit(other)
+    state = torch.load(tmp_path / "other" / "state.pt", weights_only=True)
+    assert state["engine"]["scaler"].get("_growth_tracker") == (2 if "precision" in change else None)
+    assert same(weights(whole.checkpoint), weights(fit(other).checkpoint))
+    state = torch.load(tmp_path / "other" / "state.pt", weights_only=True)
+    assert state["engine"]["scaler"].get("_growth_tracker") == (3 if "precision" in change else None)
+
+
+def test_a_step_that_is_left_out_leaves_no_trace(tiny):
+    engine = Engine(combine([], {**tiny, "on_bad_loss": "skip", "ema": 0.9}), torch.device("cpu"))
+    dataset = PoseDataset(load_records("mpi3d", tiny["data_roots"]["mpi3d"], "train"), InputSpec(64, 64))
+    batch = torch.utils.data.default_collate([dataset[i] for i in range(4)])
+    before = {k: v.clone() for k, v in engine.model.state_dict().items()}
+    bad = batch._replace(image=torch.full_like(batch.image, float("inf")))
+    with pytest.raises(NotFinite):
+        engine.step([bad], 1, 10)
+    assert same(before, engine.model.state_dict())
+    assert same(before, engine.best_model.state_dict())
+    assert engine.step([batch], 2, 10).isfinite()
+
+
+def test_the_death_of_a_process_that_prepares_samples_is_told(tiny, monkeypatch):
+    get, parent = PoseDataset.__getitem__, os.getpid()
+
+    def dying(self, key):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return get(self, key)
+
+    monkeypatch.setattr(PoseDataset, "__getitem__", dying)
+    with pytest.raises(ChildProcessError, match=r"process that prepares samples has ended .*Fewer workers"):
+        fit(combine([], {**tiny, "eval_set": "", "workers": 1}))
+
+
+def test_a_signal_ends_an_evaluation_at_once(tiny, tmp_path, monkeypatch):
+    settings = {**tiny, "eval_every": 1}
+    whole = fit(combine([], settings))
+    other = combine([], {**settings, "run_dir": str(tmp_path / "other")})
+    calls, predict = [0], running.predict
+
+    def slow(*args, **kwargs):
+        calls[0] += 1
+        for number, found in enumerate(predict(*args, **kwargs)):
+            yield found
+            if calls[0] == 1:
+                assert number == 0, "it went on"
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(running, "predict", slow)
+    with pytest.raises(Interrupted):
+        fit(other)
+    assert RunDir(other).load()[0].step == 2
+    assert same(weights(whole.checkpoint), weights(fit(other).checkpoint))
+    assert lines(tmp_path / "run") == lines(tmp_path / "other")
+    before = lines(tmp_path / "other")
+    fit(other)  # of a run that is finished, the record stays as it is
+    assert lines(tmp_path / "other") == before
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["batches"]
+__all__ = ["batches", "naming_dead_workers"]
+
+_LINGER_S = 60
 
 
 def batches(
@@ -45,12 +48,28 @@ def batches(
         generator=torch.Generator(),
     )
     try:
-        yield from loader
+        with naming_dead_workers():
+            yield from loader
+    except ChildProcessError:
+        raise
     except (ValueError, OSError) as error:
         message = str(error)
         if "Original Traceback" not in message:
             raise
         raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from None
+
+
+@contextlib.contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """A block while which the processes of `batches` are at work.
+
+    Their death interrupts whatever the process that they work for does, be it waiting for a batch or not.
+
+    Raises:
+        ChildProcessError: if one of them ends before its time.
+    """
+    try:
+        yield
     except RuntimeError as error:
         if not re.match(r"DataLoader worker .* (exited unexpectedly|is killed by signal)", str(error)):
             raise
@@ -64,5 +83,8 @@ def _one_thread(worker: int) -> None:
     # Several workers with a pool of threads each would fight over the same cores.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # Ctrl-C reaches all processes of a terminal; the one that asked for batches decides what it means.
+    # Ctrl-C reaches all processes of a terminal, and SIGTERM often all of a job; the one that asked for
+    # batches decides what that means. Should it not get to it, SIGALRM ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LINGER_S))

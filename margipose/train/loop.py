@@ -16,6 +16,7 @@ from tqdm import tqdm
 from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset
+from margipose.data.loading import naming_dead_workers
 from margipose.evaluate import Evaluation, Protocol, default_protocol, get_protocol
 from margipose.train.batches import Batch, batch_parts, check_batch, examples_of
 from margipose.train.device import pick_device
@@ -210,7 +211,7 @@ class _Run:
         title = f"epoch {done.epochs + 1}/{config.epochs}"
         shown = not self.tell.progress
         bar = tqdm(total=per_epoch, desc=title, unit="batch", disable=shown, leave=False, initial=first)
-        with bar, contextlib.closing(loader):
+        with naming_dead_workers(), bar, contextlib.closing(loader):
             while (batch := self._next(loader, stop)) is not None:
                 self._step(batch)
                 bar.update()
@@ -312,7 +313,7 @@ class _Run:
         assert self.evaluated is not None
         assert self.protocol is not None
         model = self.engine.best_model.eval()
-        with stop.at_once():
+        with stop.at_once(), naming_dead_workers():
             result = evaluate_together(
                 self.world,
                 model,

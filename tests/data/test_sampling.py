@@ -47,6 +47,16 @@ def test_ranks_together_see_what_one_process_sees(ranks):
     assert first == set(whole[:12])
 
 
+def test_ranks_take_turns_in_blocks():
+    kind = {"lengths": [50, 7], "count": 24, "seed": 3, "start": 12}
+    whole = list(ShuffledDraws(**kind))
+    first, second = (list(ShuffledDraws(**kind, rank=r, ranks=2, block=4)) for r in (0, 1))
+    assert first == [*whole[:4], *whole[8:12], *whole[16:20]]
+    assert second == [*whole[4:8], *whole[12:16], *whole[20:]]
+    # Two data sets that alternate: each rank sees both.
+    assert Counter(which(first, [50, 7])) == Counter(which(second, [50, 7])) == {0: 6, 1: 6}
+
+
 @pytest.mark.parametrize(
     "shares, expected",
     [
