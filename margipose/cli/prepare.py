@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from margipose.cli.command import AddCommand, Parser, adder
 from margipose.prepare import PREPARERS, check_libraries, get_preparer, settings_of
 
@@ -49,15 +51,40 @@ def add(command: AddCommand) -> None:
         "synthetic",
         _synthetic,
         "rendered people with exact joints, in MPI-INF-3DHP's prepared layout",
-        "margipose prepare synthetic data/synthetic --frames 2000 --workers 2",
+        "margipose prepare synthetic data/synthetic --frames 2000 --workers 2\n"
+        "margipose prepare synthetic data/large --frames 50000 --size 384 --views 4 --workers 8\n"
+        "margipose prepare synthetic data/photos --backgrounds photos --green-screen 0.3 --seed 1",
     )
-    synthetic.add_argument("dest", help="folder to write to; the same command goes on after an interruption")
-    synthetic.add_argument("--frames", type=int, default=2000, help="images in all (default: %(default)s)")
-    synthetic.add_argument("--seed", type=int, default=0, help="another seed makes other people")
     synthetic.add_argument(
-        "--size", type=int, default=256, help="side of the images, px (default: %(default)s)"
+        "dest",
+        help="folder to write to; the same command goes on after an interruption, or adds to it where "
+        "--frames is larger",
     )
-    synthetic.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    for flag, kind, default, text in (
+        ("--frames", int, 2000, "images in all, 80 %% to train on, 10 %% each to validate and to test"),
+        ("--seed", int, 0, "another seed makes other people"),
+        ("--size", int, 256, "width and height of the images, px"),
+        ("--workers", int, 1, "processes; the files are the same for any number of them"),
+        ("--views", int, 2, "cameras that show the same moments, 1 to 8; test sequences have one"),
+        ("--green-screen", float, 0.1, "share of sequences before a green or blue screen, 0 to 1"),
+    ):
+        metavar = "N" if kind is int else "X"
+        synthetic.add_argument(
+            flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: %(default)s)"
+        )
+    synthetic.add_argument(
+        "--quality", type=int, metavar="N", help="of the JPEG files, 1 to 100 (default: each camera its own)"
+    )
+    synthetic.add_argument(
+        "--backgrounds",
+        type=Path,
+        metavar="DIR",
+        help="photographs without people to stand most people before, at least three; the splits get "
+        "different ones",
+    )
+    synthetic.add_argument(
+        "--all-ages", action="store_true", help="children and extremes of build, too, not only usual adults"
+    )
 
 
 class _SetParser(Parser):
@@ -144,5 +171,22 @@ def _synthetic(args: argparse.Namespace) -> None:
     for name in ("frames", "size", "workers"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1")
-    make_synthetic(Path(args.dest), args.frames, args.seed, args.workers, args.size)
+    with tqdm(total=args.frames, unit="image", disable=None) as bar:
+
+        def progress(done: int, wanted: int) -> None:
+            bar.update(done - bar.n)
+
+        make_synthetic(
+            Path(args.dest),
+            args.frames,
+            args.seed,
+            args.workers,
+            args.size,
+            progress,
+            views=args.views,
+            green_screen=args.green_screen,
+            backgrounds=args.backgrounds,
+            adults_only=not args.all_ages,
+            quality=args.quality,
+        )
     print(f"{args.dest}: {args.frames} images in MPI-INF-3DHP's prepared layout (train, val, test)")

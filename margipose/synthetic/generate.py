@@ -71,6 +71,7 @@ def make_synthetic(
     green_screen: float = 0.1,
     backgrounds: Path | None = None,
     adults_only: bool = True,
+    quality: int | None = None,
 ) -> None:
     """Make a data set of synthetic people, in MPI-INF-3DHP's prepared layout, without any download.
 
@@ -91,6 +92,7 @@ def make_synthetic(
         backgrounds: folder of photographs without people, at least three, to stand people before; the splits
             get different ones.
         adults_only: without, some people are children or of extreme build.
+        quality: of all JPEG files, 1 to 100; each camera has its own if None.
 
     Raises:
         ValueError: for arguments out of range, or if `root` holds synthetic people made with other options
@@ -104,7 +106,8 @@ def make_synthetic(
     if isinstance(green_screen, bool) or not isinstance(green_screen, Real) or not 0 <= green_screen <= 1:
         raise ValueError(f"green_screen: expected a share from 0 to 1, got {green_screen!r}")
     pictures = _pictures(Path(backgrounds)) if backgrounds is not None else ()
-    options = Options(size, views, float(green_screen), pictures, bool(adults_only))
+    quality = _whole("quality", quality, 1, 100) if quality is not None else None
+    options = Options(size, views, float(green_screen), pictures, bool(adults_only), quality)
     plan, root = plan_sequences(frames, views), Path(root)
     settings = {
         "format": FORMAT,
@@ -115,6 +118,8 @@ def make_synthetic(
         "backgrounds": [Path(p).name for p in pictures],
         "adults_only": bool(adults_only),
     }
+    if quality is not None:
+        settings["quality"] = quality
     claim(root, settings, "synthetic")
     missing = [p for p in plan if not _complete(root, p)]
     done = frames - sum(sum(p.counts) for p in missing)

@@ -59,6 +59,7 @@ class Options:
         backgrounds: JPEG and PNG files to stand people before, in most sequences; the splits get different
             ones.
         adults_only: without, some people are children or of extreme build.
+        quality: of the JPEG files; each camera has its own if None.
     """
 
     size: int = 256
@@ -66,6 +67,7 @@ class Options:
     green_screen: float = 0.1
     backgrounds: tuple[str, ...] = ()
     adults_only: bool = True
+    quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,9 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
             picture = paint(made.person, surface, spheres, moving, made.scene, camera, backdrops[c])
             if c not in films:
                 films[c] = random_film(film_rngs[c], picture.image, picture.foreground)
-            _save_image(image_path(directory, c, int(frame)), films[c], picture.image, i)
+            data = films[c].develop(picture.image, i)
+            quality = options.quality or films[c].quality
+            _save(image_path(directory, c, int(frame)), data, cv2.IMWRITE_JPEG_QUALITY, quality)
             for kind in MASKS if plan.split != "test" else MASKS[:1]:
                 _save_mask(mask_path(directory, kind, c, int(frame)), getattr(picture, kind))
             codes[c].append(visibility(made.joints_world_mm[frame], camera, backdrops[c], picture))
@@ -303,10 +307,6 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
         float(made.clip.fps), options.size, made.parameters,
     )  # fmt: skip
     write_labels(directory, truth, plan.split == "test")
-
-
-def _save_image(path: Path, film: Film, image: Array, number: int) -> None:
-    _save(path, film.develop(image, number), cv2.IMWRITE_JPEG_QUALITY, film.quality)
 
 
 def _save_mask(path: Path, share: Array) -> None:

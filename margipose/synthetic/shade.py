@@ -21,30 +21,12 @@ from margipose.synthetic.render import ShadowMap
 __all__ = ["kept_light", "shade"]
 
 Array = NDArray[np.floating]
-
 Index = NDArray[np.int32]
 
 (
-    _PLAIN,
-    _STRIPES,
-    _BARS,
-    _PLAID,
-    _CHECKS,
-    _DOTS,
-    _BLOTCHES,
-    _BRICKS,
-    _PLANKS,
-    _TILES,
-    _WINDOWS,
-    _PICTURE,
-    _BADGE,
-    _TWO_TONE,
-    _FACE,
-    _EYE,
-    _STRANDS,
-    _GROUND,
-    _FOLIAGE,
-) = range(len(PATTERNS))
+    _PLAIN, _STRIPES, _BARS, _PLAID, _CHECKS, _DOTS, _BLOTCHES, _BRICKS, _PLANKS, _TILES, _WINDOWS,
+    _PICTURE, _BADGE, _TWO_TONE, _FACE, _EYE, _STRANDS, _GROUND, _FOLIAGE,
+) = range(len(PATTERNS))  # fmt: skip
 
 
 @compiled_part
@@ -206,13 +188,8 @@ def _pattern(kind: int, m: Array, u: float, v: float, noise: float, front: float
         return np.float32(0.5) + np.float32(0.5) * _hash(np.floor(s), np.floor(t))
     if kind == _BADGE:
         # A print on the chest: u is measured from the middle, v from the print's own height.
-        if (
-            front > 0.2
-            and abs(u - m[9]) < m[7] * balance
-            and abs(v - m[10]) < m[7] * np.float32(0.6) * balance
-        ):
-            return np.float32(1)
-        return np.float32(0)
+        inside = abs(u - m[9]) < m[7] * balance and abs(v - m[10]) < m[7] * np.float32(0.6) * balance
+        return np.float32(front > 0.2 and inside)
     if kind == _TWO_TONE:
         return np.float32(v > m[10])
     return np.float32(0)
@@ -250,23 +227,10 @@ def _paint_face(face: Array, x: float, y: float, z: float, noise: float, rgb: Ar
 
 @compiled
 def _shade(
-    samples: Array,
-    material: Index,
-    materials: Array,
-    atlas: Array,
-    volume: Array,
-    face: Array,
-    light: Array,
-    eye: Array,
-    sample_angle: float,
-    fixed: Array,
-    to_fixed: Array,
-    above: Array,
-    to_above: Array,
-    moving: Array,
-    to_moving: Array,
-    out: Array,
-) -> None:
+    samples: Array, material: Index, materials: Array, atlas: Array, volume: Array, face: Array,
+    light: Array, eye: Array, sample_angle: float, fixed: Array, to_fixed: Array, above: Array,
+    to_above: Array, moving: Array, to_moving: Array, out: Array,
+) -> None:  # fmt: skip
     n4, fine, rgb = np.zeros(4, np.float32), np.zeros(4, np.float32), np.zeros(3, np.float32)
     one, zero = np.float32(1), np.float32(0)
     softness = light[12, 0]
@@ -322,12 +286,9 @@ def _shade(
         elif kind != _PLAIN:
             k = _pattern(kind, m, u, v, n4[0], pz)
             if kind == _BADGE and k > 0:
-                _texel(
-                    atlas[int(m[21])],
-                    np.float32(0.5) + (u - m[9]) / (2 * m[7] * m[8]),
-                    np.float32(0.5) + (v - m[10]) / (2 * m[7] * m[8]),
-                    rgb,
-                )
+                half = 2 * m[7] * m[8]
+                across, up = np.float32(0.5) + (u - m[9]) / half, np.float32(0.5) + (v - m[10]) / half
+                _texel(atlas[int(m[21])], across, up, rgb)
             else:
                 if kind not in (_TWO_TONE, _BLOTCHES):
                     # What is finer than the samples shows as its mean.
@@ -389,8 +350,7 @@ def _shade(
             half = max(zero, (nx * hx + ny * hy + nz * hz) * length)
             shine = m[17] * half ** m[18] * min(one, np.float32(3) * key)
         rim = m[17] * np.float32(0.25) * (one - facing) ** 4 * shut
-        direct = zero
-        total = zero
+        direct, total = zero, zero
         for c in range(3):
             around = r if c == 0 else (g if c == 1 else b)
             lamp = light[1, c]
@@ -432,21 +392,8 @@ def shade(
     """
     out = np.empty((len(samples), 4), np.float32)
     _shade(
-        samples,
-        material,
-        materials,
-        atlas,
-        noise_volume(),
-        face.packed(),
-        light.packed(),
-        np.asarray(eye_mm, np.float32),
-        np.float32(sample_angle),
-        fixed.nearness,
-        fixed.to_map,
-        above.nearness,
-        above.to_map,
-        moving.nearness,
-        moving.to_map,
-        out,
-    )
+        samples, material, materials, atlas, noise_volume(), face.packed(), light.packed(),
+        np.asarray(eye_mm, np.float32), np.float32(sample_angle), fixed.nearness, fixed.to_map,
+        above.nearness, above.to_map, moving.nearness, moving.to_map, out,
+    )  # fmt: skip
     return out
