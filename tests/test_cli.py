@@ -63,6 +63,16 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
 def test_prepare_synthetic(tmp_path, capsys):
     assert main(["prepare", "synthetic", str(tmp_path / "d"), "--frames", "12", "--size", "64"]) == 0
     assert len(list((tmp_path / "d").rglob("*.jpg"))) == 12
+    more = ["--views", "1", "--green-screen", "1", "--quality", "50", "--all-ages"]
+    command = ["prepare", "synthetic", str(tmp_path / "e"), "--frames", "3", "--size", "32", *more]
+    assert main([*command, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (960, 1536, 3)
+    shown = sheet[::192, ::192]  # a cell's corner is grey where it is empty
+    assert ((shown != 128).any(2).sum(1) > 0).tolist() == [True, False, False, True, True]
+    capsys.readouterr()
+    assert main([*command, "--quality", "51"]) == 2
+    assert "expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [*PREPARERS, "synthetic"])
@@ -127,6 +137,11 @@ def test_train_list(capsys):
         (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
         (["describe", "nothing.safetensors"], "nothing.safetensors"),
         (["prepare", "synthetic", "x", "--frames", "0"], "--frames must be at least 1"),
+        (["prepare", "synthetic", "x", "--views", "9"], "views: expected a whole number, at least 1"),
+        (["prepare", "synthetic", "x", "--quality", "101"], "quality: expected a whole number, at least 1"),
+        (["prepare", "synthetic", "x", "--green-screen", "2"], "green_screen: expected a share"),
+        (["prepare", "synthetic", "x", "--backgrounds", "nowhere"], "nowhere: no such folder"),
+        (["prepare", "synthetic", "x", "--sheet", "sheet.txt"], "sheet.txt: expected a name that ends in"),
         (["prepare", "h36m", "x", "y", "--workers", "0"], "--workers must be at least 1"),
         (["prepare", "h36m", "x", "y", "--subjects", "S2"], "expected some of S1, S5"),
     ],

@@ -83,6 +83,9 @@ def add(command: AddCommand) -> None:
         "different ones",
     )
     synthetic.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="then also draw people of many sequences side by side"
+    )
+    synthetic.add_argument(
         "--all-ages", action="store_true", help="children and extremes of build, too, not only usual adults"
     )
 
@@ -166,11 +169,13 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _synthetic(args: argparse.Namespace) -> None:
-    from margipose.synthetic import make_synthetic
+    from margipose.synthetic import SHEET_SUFFIXES, make_synthetic, write_sheet
 
     for name in ("frames", "size", "workers"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1")
+    if args.sheet is not None and args.sheet.suffix.lower() not in SHEET_SUFFIXES:
+        raise ValueError(f"--sheet {args.sheet}: expected a name that ends in {', '.join(SHEET_SUFFIXES)}")
     with tqdm(total=args.frames, unit="image", disable=None) as bar:
 
         def progress(done: int, wanted: int) -> None:
@@ -189,4 +194,7 @@ def _synthetic(args: argparse.Namespace) -> None:
             adults_only=not args.all_ages,
             quality=args.quality,
         )
+    if args.sheet is not None:
+        write_sheet(Path(args.dest), args.sheet)
+        print(f"sheet: {args.sheet}")
     print(f"{args.dest}: {args.frames} images in MPI-INF-3DHP's prepared layout (train, val, test)")

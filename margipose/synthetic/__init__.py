@@ -11,14 +11,16 @@ motion                     clips by activity
 landmarks, garments        where clothes are on a body; how they hang
 outfits, person            what is worn; a dressed person as one surface
 props, furniture           things of simple shapes, worn or standing about
-pictures, materials, shade crowds and backdrops; colours and patterns; lit surfaces
+pictures, materials        crowds, banners, backdrops; colours and patterns
+shade                      lit surfaces
 numerics, render, layers   compiled loops; triangles to samples
 cameras, scene, backdrop   cameras; surroundings and their light; what a fixed camera sees of them
 surfaces, compose, film    what is drawn; a person in their surroundings; from light to files
 cast, sequence             who is in a sequence; one sequence on disk
-truth, generate            labels; data sets
+truth, generate, sheet     labels; data sets; what they look like
 """
 
 from margipose.synthetic.generate import make_synthetic
+from margipose.synthetic.sheet import SHEET_SUFFIXES, write_sheet
 
-__all__ = ["make_synthetic"]
+__all__ = ["SHEET_SUFFIXES", "make_synthetic", "write_sheet"]

@@ -292,7 +292,7 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
                 films[c] = random_film(film_rngs[c], picture.image, picture.foreground)
             data = films[c].develop(picture.image, i)
             quality = options.quality or films[c].quality
-            _save(image_path(directory, c, int(frame)), data, cv2.IMWRITE_JPEG_QUALITY, quality)
+            _save(image_path(directory, c, int(frame)), data, [cv2.IMWRITE_JPEG_QUALITY, quality])
             for kind in MASKS if plan.split != "test" else MASKS[:1]:
                 _save_mask(mask_path(directory, kind, c, int(frame)), getattr(picture, kind))
             codes[c].append(visibility(made.joints_world_mm[frame], camera, backdrops[c], picture))
@@ -310,11 +310,13 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
 
 
 def _save_mask(path: Path, share: Array) -> None:
-    _save(path, (share > 0.5).astype(np.uint8) * np.uint8(255), cv2.IMWRITE_PNG_COMPRESSION, 3)
+    # One bit per pixel; a little compression is as good as much of it.
+    flags = [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 3]
+    _save(path, (share > 0.5).astype(np.uint8) * np.uint8(255), flags)
 
 
-def _save(path: Path, image: NDArray[np.uint8], flag: int, value: int) -> None:
-    ok, data = cv2.imencode(path.suffix, image, [flag, value])
+def _save(path: Path, image: NDArray[np.uint8], flags: list[int]) -> None:
+    ok, data = cv2.imencode(path.suffix, image, flags)
     if not ok:
         raise OSError(f"{path}: the image could not be encoded")
     # metadata.h5 vouches for a sequence, so its images need no renaming.

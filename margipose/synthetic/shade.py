@@ -104,8 +104,10 @@ def kept_light(
                 for k in range(len(spheres)):
                     dx, dy, dz = spheres[k, 0] - x, spheres[k, 1] - y, spheres[k, 2] - z
                     own = spheres[k, 3] * spheres[k, 3]
+                    if dy <= 0 or dx * dx >= 400 * own:
+                        continue
                     square = max(dx * dx + dy * dy + dz * dz, own)
-                    if dy > 0 and square < 400 * own:
+                    if square < 400 * own:
                         shut += own / square * dy / np.sqrt(square)
             out[i, j] = lit + (1 - share) * (1 - min(np.float32(0.75), shut))
     return out
@@ -340,9 +342,8 @@ def _shade(
             key *= _light_at(fixed, to_fixed, wx, wy, wz, softness, np.float32(30))
         if key > 0:
             key *= _light_at(moving, to_moving, wx, wy, wz, softness, np.float32(18))
-        fill = max(zero, nx * light[2, 0] + ny * light[2, 1] + nz * light[2, 2]) * (
-            np.float32(0.4) + np.float32(0.6) * open_
-        )
+        fill = max(zero, nx * light[2, 0] + ny * light[2, 1] + nz * light[2, 2])
+        fill *= np.float32(0.4) + np.float32(0.6) * open_
         shine = zero
         if m[17] > 0 and key > 0:
             hx, hy, hz = light[0, 0] + vx, light[0, 1] + vy, light[0, 2] + vz
