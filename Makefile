@@ -1,19 +1,16 @@
 # On a machine with Python and make:
 #   make demo   the whole job at small scale; look at demo/index.html
 #   make test   lint, layer check and tests
+#   make docs   the documentation as a site, in build/site
 # Every target sets up .venv first, once.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-<<<<<<< HEAD
-EXTRAS := dev,train,viz,imagenet,prepare,video,synthetic,export,browser
-=======
-EXTRAS := dev,train,viz,imagenet,prepare,synthetic,export,view,browser
->>>>>>> 6646d70 (Look through a data set in a web page, with or without a network)
+EXTRAS := dev,docs,hosts,train,viz,imagenet,prepare,video,synthetic,export,view,browser
 PIP_FLAGS ?=
 
-.PHONY: setup demo test lint benchmark clean
+.PHONY: setup demo test lint docs docker-check benchmark clean
 
 setup: $(VENV)/.ready
 
@@ -31,6 +28,14 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Linters, and the Dockerfile's steps in an empty environment; PyTorch from pip's own index unless CPU_INDEX says another.
+docker-check: setup
+	$(BIN)/python docker/check.py
+	$(BIN)/python docker/check.py install --build-arg DEVICE=cpu --build-arg CPU_INDEX=$(CPU_INDEX)
 
 benchmark: setup
 	$(BIN)/python benchmarks/data.py

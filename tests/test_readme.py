@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from margipose.backbones import build_backbone
 from margipose.cli import build_parser, main
 from margipose.cli.training import parse_updates
 from margipose.config import combine
@@ -61,7 +62,10 @@ def folder(tiny_weights, tmp_path, monkeypatch):
     ids=lambda c: c.splitlines()[-1][:40],
 )
 def test_python_runs(page, code, folder):
-    exec(compile(code, page, "exec"), {})
+    if "from timm" in code:
+        # Where the installed torchvision belongs to another torch, only the package knows how to import timm.
+        build_backbone("resnet18")
+    exec(compile(code, page, "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("words", commands("margipose"), ids=" ".join)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from margipose.data import Records
+from margipose.data.hdf5 import one_line
 from margipose.evaluate.joint_names import canonical_joints, canonical_name, count_of
 from margipose.evaluate.matching import describe_row, identify, match
 from margipose.evaluate.plausibility import check_plausible
@@ -94,7 +95,8 @@ class Predictions:
             return np.asarray(self.joints, np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.source}: expected joints N x J x 3 (or 2) numbers, all poses alike ({error})"
+                f"{self.source}: expected joints N x J x 3 (or 2) numbers, all poses alike "
+                f"({one_line(error)})"
             ) from None
 
     def _check_stated(self, joints: NDArray[np.float64]) -> None:

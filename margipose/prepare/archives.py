@@ -2,12 +2,13 @@
 
 Members of folders, .zip and .tar files are opened wherever they are. A compressed .tgz can only be read
 from its beginning, so its members are best taken as they come by (`stream`). Nothing is ever written by a
-member's name.
+member's name, and what unpacks to far more than data sets do is refused before it fills a disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gzip
 import io
@@ -51,6 +52,10 @@ _Blaming = Callable[[], contextlib.AbstractContextManager[None]]
 
 _IN_MEMORY = 64 << 20
 _BLOCK = 1 << 20
+
+_BOMB_BYTES = 1 << 30
+_BOMB_RATIO = 200
+"""Videos and images are hardly compressed, and labels by less than 20; what exceeds both is no data set."""
 
 
 class Member(NamedTuple):
@@ -179,8 +184,9 @@ def _open_at_random(member: Member) -> Iterator[BinaryIO]:
             if isinstance(archive, tarfile.TarFile):
                 file, compressed = archive.extractfile(member.name), False
             else:
-                file = archive.open(member.name)
-                compressed = archive.getinfo(member.name).compress_type != zipfile.ZIP_STORED
+                info = archive.getinfo(member.name)
+                _refuse_bomb(info.file_size, info.compress_size)
+                file, compressed = archive.open(info), info.compress_type != zipfile.ZIP_STORED
             if file is None:
                 raise ValueError(f"{member.name!r} is not a file")
         stack.callback(file.close)
@@ -259,7 +265,7 @@ def stream(container: Path, wanted: Callable[[str], bool] | None = None) -> Iter
             raw = stack.enter_context(container.open("rb"))
             unpacked = raw
             if is_streamed(container):
-                unpacked = stack.enter_context(gzip.GzipFile(fileobj=raw))
+                unpacked = _Guarded(stack.enter_context(gzip.GzipFile(fileobj=raw)), raw)
             # What a damaged end shares a buffer with is lost.
             archive = stack.enter_context(tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 16))
         while True:
@@ -276,6 +282,24 @@ def stream(container: Path, wanted: Callable[[str], bool] | None = None) -> Iter
         with _reading(container):
             while unpacked.read(_BLOCK):
                 pass
+
+
+class _Guarded:
+    """What is unpacked from a file, as long as that is in proportion."""
+
+    def __init__(self, unpacked: BinaryIO, raw: BinaryIO) -> None:
+        self._unpacked, self._raw, self._size = unpacked, raw, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._unpacked.read(size)
+        self._size += len(data)
+        _refuse_bomb(self._size, self._raw.tell())
+        return data
+
+
+def _refuse_bomb(size: int, packed: int) -> None:
+    if size > _BOMB_BYTES and size > _BOMB_RATIO * packed:
+        raise ValueError(f"it unpacks to more than {_BOMB_RATIO} times its size, as no data set does")
 
 
 @contextlib.contextmanager
@@ -297,6 +321,9 @@ def as_path(file: BinaryIO, suffix: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _spilled(file: Any, member: Member) -> Iterator[BinaryIO]:
+    folder = tempfile.gettempdir()
+    if member.size > max(_IN_MEMORY, shutil.disk_usage(folder).free):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="margipose-") as copy:
         size = 0
         while True:
