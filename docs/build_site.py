@@ -30,7 +30,15 @@ BESIDE = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quickstart.md", "frames.md", "faq.md"),
     "Data": ("datasets.md", "custom_data.md", "synthetic.md"),
-    "Use": ("training.md", "inference.md", "viewing.md", "protocols.md", "predictions.md", "model_cards.md", "results.md"),
+    "Use": (
+        "training.md",
+        "inference.md",
+        "viewing.md",
+        "protocols.md",
+        "predictions.md",
+        "model_cards.md",
+        "results.md",
+    ),
     "Hosts": ("distributed.md", "docker.md", "scaling.md", "security.md"),
     "Develop": ("architecture.md", "contributing.md", "changelog.md"),
 }

@@ -182,8 +182,9 @@ def test_settings_are_not_kept_by_git():
 
 
 def trainings(words):
-    """The configuration of a command that ends in `-m margipose train` and words."""
-    at = words.index("margipose", words.index("-m"))
+    """The configuration of a command that ends in `-m margipose.cli train` and words."""
+    at = words.index("margipose.cli", words.index("-m"))
+    assert find_spec("margipose.cli.__main__")
     assert words[at + 1] == "train"
     return combine(*parse_updates(words[at + 2 :]))
 
