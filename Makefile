@@ -40,6 +40,7 @@ docker-check: setup
 benchmark: setup
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/lite.py
+	$(BIN)/python benchmarks/infer.py
 
 clean:
 	rm -rf demo build .pytest_cache .ruff_cache
