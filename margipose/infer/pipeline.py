@@ -182,7 +182,7 @@ class _Main:
         if event.stream is not None and source not in self._opened:
             self._opened.add(source)
             self._expected += event.stream.count
-            self._bar.total = self._expected
+            self._bar.total = self._expected or None
         if event.frame is None:
             if source.kind != "image":
                 self.flush()
@@ -254,15 +254,17 @@ class _Main:
         waiting, self._waiting = self._waiting, []
         try:
             found = iter(self._predictor.predict([t for _, targets in waiting for t in targets]))
-        except Exception as error:
-            for event, _ in waiting:
-                self._failed.setdefault(event.source, told(error, event.source))
+        except Exception:  # of whom? Each frame on its own will tell
             found = None
         for event, targets in waiting:
             if event.frame is None:
                 self._pass_on_end(event)
-            elif found is not None:
-                people = [next(found) for _ in targets]
+                continue
+            try:
+                people = [next(found) for _ in targets] if found else self._predictor.predict(targets)
+            except Exception as error:  # as in the reader
+                self._failed.setdefault(event.source, told(error, event.source))
+            else:
                 self._done(event, self._video.named(people) if self._video else people)
 
     def _done(self, event: Event, people: Sequence[Prediction]) -> None:

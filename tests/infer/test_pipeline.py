@@ -116,6 +116,23 @@ def test_images_share_batches(predictor, tmp_path):
     assert len(files(tmp_path / "out")) == 11
 
 
+def test_a_person_who_cannot_be_predicted_does_not_hold_up_their_batch(tmp_path):
+    class Choosy(Steady):
+        def __call__(self, images):
+            out = super().__call__(images)
+            dark = images.amax((1, 2, 3)) < 0
+            out.coords_norm[dark] = np.nan
+            return out
+
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png")
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((60, 80, 3), np.uint8))
+    report = run_on(Predictor(Choosy(), refine=0), [tmp_path], tmp_path / "out", formats=("json",))
+    assert len(report.problems) == 1
+    assert "2.png: the network's prediction is not finite" in report.problems[0]
+    assert files(tmp_path / "out") == ["0.pose.json", "1.pose.json", "3.pose.json"]
+
+
 def test_a_video(predictor, tmp_path):
     path = write_video(tmp_path / "v.mp4", 12, size=(64, 48))
     out = tmp_path / "out"
