@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -201,7 +202,9 @@ class World:
             return model
         synchronise(model)
         device = next(model.parameters()).device
-        with self.connected():
+        with self.connected(), warnings.catch_warnings():
+            # Its successor is not there yet in all versions that are supported.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
             return DistributedDataParallel(
                 model,
                 device_ids=[device] if device.type == "cuda" else None,
