@@ -53,7 +53,8 @@ def add(command: AddCommand) -> None:
         "rendered people with exact joints, in MPI-INF-3DHP's prepared layout",
         "margipose prepare synthetic data/synthetic --frames 2000 --workers 2\n"
         "margipose prepare synthetic data/large --frames 50000 --size 384 --views 4 --workers 8\n"
-        "margipose prepare synthetic data/photos --backgrounds photos --green-screen 0.3 --seed 1",
+        "margipose prepare synthetic data/photos --backgrounds photos --green-screen 0.3 --seed 1\n"
+        "margipose prepare synthetic data/dance --motions recordings",
     )
     synthetic.add_argument(
         "dest",
@@ -84,6 +85,12 @@ def add(command: AddCommand) -> None:
     )
     synthetic.add_argument(
         "--sheet", type=Path, metavar="FILE", help="then also draw people of many sequences side by side"
+    )
+    synthetic.add_argument(
+        "--motions",
+        type=Path,
+        metavar="PATH",
+        help="BVH files or clips of DeepMimic, one or a folder, that half of the people move by",
     )
     synthetic.add_argument(
         "--all-ages", action="store_true", help="children and extremes of build, too, not only usual adults"
@@ -191,6 +198,7 @@ def _synthetic(args: argparse.Namespace) -> None:
             views=args.views,
             green_screen=args.green_screen,
             backgrounds=args.backgrounds,
+            motions=args.motions,
             adults_only=not args.all_ages,
             quality=args.quality,
         )

@@ -8,6 +8,8 @@ actions, gait, sports      what people do on their feet
 postures, floor            on the floor
 acrobatics                 in the air, on the hands, on walls and bars
 motion                     clips by activity
+motion_files, retarget     motion from files, and how a body of our own does it
+recorded                   clips of such motion
 landmarks, garments        where clothes are on a body; how they hang
 outfits, person            what is worn; a dressed person as one surface
 props, furniture           things of simple shapes, worn or standing about

@@ -14,6 +14,7 @@ import cv2
 from margipose.data.mpi3d_files import read_index, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS
 from margipose.jobs import claim
+from margipose.synthetic.motion_files import find_motions, read_motion
 from margipose.synthetic.sequence import IMAGES_PER_CAMERA, SPLITS, Options, SequencePlan, make_sequence
 
 __all__ = ["make_synthetic", "plan_sequences"]
@@ -72,6 +73,7 @@ def make_synthetic(
     backgrounds: Path | None = None,
     adults_only: bool = True,
     quality: int | None = None,
+    motions: Path | None = None,
 ) -> None:
     """Make a data set of synthetic people, in MPI-INF-3DHP's prepared layout, without any download.
 
@@ -93,6 +95,8 @@ def make_synthetic(
             get different ones.
         adults_only: without, some people are children or of extreme build.
         quality: of all JPEG files, 1 to 100; each camera has its own if None.
+        motions: a BVH file or clip of DeepMimic, or a folder of them: half of the sequences show some seconds
+            of one.
 
     Raises:
         ValueError: for arguments out of range, or if `root` holds synthetic people made with other options
@@ -107,7 +111,8 @@ def make_synthetic(
         raise ValueError(f"green_screen: expected a share from 0 to 1, got {green_screen!r}")
     pictures = _pictures(Path(backgrounds)) if backgrounds is not None else ()
     quality = _whole("quality", quality, 1, 100) if quality is not None else None
-    options = Options(size, views, float(green_screen), pictures, bool(adults_only), quality)
+    clips = _motions(Path(motions)) if motions is not None else ()
+    options = Options(size, views, float(green_screen), pictures, bool(adults_only), quality, clips)
     plan, root = plan_sequences(frames, views), Path(root)
     settings = {
         "format": FORMAT,
@@ -120,6 +125,8 @@ def make_synthetic(
     }
     if quality is not None:
         settings["quality"] = quality
+    if clips:
+        settings["motions"] = [Path(p).name for p in clips]
     claim(root, settings, "synthetic")
     missing = [p for p in plan if not _complete(root, p)]
     done = frames - sum(sum(p.counts) for p in missing)
@@ -170,6 +177,13 @@ def _pictures(folder: Path) -> tuple[str, ...]:
             f"for each split, found {len(found)}"
         )
     return tuple(found)
+
+
+def _motions(path: Path) -> tuple[str, ...]:
+    found = find_motions(path.resolve())
+    for file in found:  # what is damaged is told before anything is made
+        read_motion(file)
+    return tuple(map(str, found))
 
 
 def _complete(root: Path, plan: SequencePlan) -> bool:

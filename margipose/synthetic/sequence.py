@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from margipose.synthetic.furniture import seat
 from margipose.synthetic.looks import Looks, random_looks
 from margipose.synthetic.materials import atlas_of, linear
 from margipose.synthetic.motion import Clip, random_clip
+from margipose.synthetic.motion_files import MotionFile, read_motion
 from margipose.synthetic.palette import Palette
 from margipose.synthetic.person import Person
 from margipose.synthetic.pictures import backdrop_picture
 from margipose.synthetic.props import Mesh
+from margipose.synthetic.recorded import recorded_clip
 from margipose.synthetic.scene import KINDS, Scene, furnish
 from margipose.synthetic.surfaces import key_map
 from margipose.synthetic.truth import CameraTruth, SequenceTruth, visibility, write_labels
@@ -60,6 +63,7 @@ class Options:
             ones.
         adults_only: without, some people are children or of extreme build.
         quality: of the JPEG files; each camera has its own if None.
+        motions: files of motion, which half of the sequences show some seconds of.
     """
 
     size: int = 256
@@ -68,6 +72,7 @@ class Options:
     backgrounds: tuple[str, ...] = ()
     adults_only: bool = True
     quality: int | None = None
+    motions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def _prepare(plan: SequencePlan, seed: int, options: Options) -> _Set:
     body = random_body(rng, adults_only=options.adults_only)
     looks = random_looks(rng, body)
     rng = _stream(seed, plan, _CLIP)
-    clip = _centred(rng, body, random_clip(rng, body, _CLIP_FRAMES))
+    clip = _centred(rng, body, _clip(rng, body, options))
     joints = body.rigged(clip.angles, clip.root_mm).joints_world_mm
     rng = _stream(seed, plan, _OUTFIT)
     photos = _photos(rng, plan.split, options, 2)
@@ -124,6 +129,18 @@ def _prepare(plan: SequencePlan, seed: int, options: Options) -> _Set:
         "light": {"key": scene.light.key.tolist(), "key_rgb": scene.light.key_rgb.tolist()},
     }
     return _Set(person, clip, joints, cameras, scene, parameters)
+
+
+def _clip(rng: np.random.Generator, body: Body, options: Options) -> Clip:
+    if options.motions and rng.random() < 0.5:
+        file = options.motions[rng.integers(len(options.motions))]
+        return recorded_clip(rng, body, _motion(file), _CLIP_FRAMES)
+    return random_clip(rng, body, _CLIP_FRAMES)
+
+
+@lru_cache(maxsize=64)
+def _motion(file: str) -> MotionFile:
+    return read_motion(Path(file))
 
 
 _LEAST_FRAMES = 24
