@@ -7,10 +7,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,docs,hosts,train,viz,imagenet,prepare,video,synthetic,export,view,browser
+EXTRAS := dev,docs,hosts,train,viz,imagenet,prepare,video,synthetic,export,view,notebooks,browser
 PIP_FLAGS ?=
 
-.PHONY: setup demo test lint docs docker-check benchmark clean
+.PHONY: setup demo test lint docs docker-check benchmark notebooks clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +41,9 @@ benchmark: setup
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/lite.py
 	$(BIN)/python benchmarks/infer.py
+
+notebooks: setup
+	$(BIN)/jupyter execute --inplace notebooks/0*.ipynb
 
 clean:
 	rm -rf demo build .pytest_cache .ruff_cache

@@ -10,7 +10,7 @@ colour-blind. Joints that are not finite, or not valid, are left out together wi
 Arguments whose shapes or values are not as described raise a ValueError that names them.
 """
 
-from margipose.draw.cubes import cube, cube_html, write_cubes
+from margipose.draw.cubes import cube, write_cubes
 from margipose.draw.errors import joint_figure
 from margipose.draw.figures import (
     check_matplotlib,
@@ -28,7 +28,6 @@ __all__ = [
     "COLOURS",
     "check_matplotlib",
     "cube",
-    "cube_html",
     "curve_figure",
     "draw_people",
     "draw_skeleton",

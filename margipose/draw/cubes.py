@@ -25,13 +25,13 @@ from margipose.skeleton import Skeleton
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["HUES", "check_plotly", "cube", "cube_html", "write_cubes"]
+__all__ = ["HUES", "check_plotly", "cube", "write_cubes"]
 
 ALL = "all joints"
 HEAT = ((0.0, "#faf8fc"), (0.12, "#efe6f6"), (0.4, "#b48ad0"), (0.7, "#7b3294"), (1.0, "#3a0052"))
 """From nothing to the maximum: a hue that no side of the body has, ever darker for those who see no hues."""
 LABEL_COLOUR = "#111111"
-IMAGE_SIDE = 88
+IMAGE_SIDE = 72
 """Of the image on the far face, in vertices: a few hundred kilobytes of page."""
 SIDES: dict[Side, str] = {"left": "person's left", "right": "person's right", "middle": "middle"}
 FACE = 1.0
@@ -130,22 +130,12 @@ def cube(
     return figure
 
 
-def cube_html(figure: Figure, *, height_px: int = 640) -> str:
-    """A cube as an HTML fragment, without plotly.js, which its page has to have."""
-    return figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        auto_play=False,
-        default_height=f"{height_px}px",
-        config={"displaylogo": False, "responsive": True},
-    )
-
-
 def write_cubes(path: str | Path, cubes: Mapping[str, Figure], title: str = "Poses") -> Path:
-    """Write cubes, by heading, as one HTML page that needs no network and no other file.
+    """Write cubes, by name, as one HTML page that needs no network and no other file.
 
-    plotly.js is inlined once, 4.6 MB; each cube adds some hundred kilobytes. The page forbids itself to load
-    anything.
+    The page shows one of them at a time, as browsers draw few 3D scenes at once. plotly.js is inlined,
+    4.6 MB; each cube adds about a megabyte, or a quarter of that without its menu. The page forbids itself to
+    load anything.
 
     Raises:
         ValueError: if there are no cubes.
@@ -159,15 +149,20 @@ def write_cubes(path: str | Path, cubes: Mapping[str, Figure], title: str = "Pos
         "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
         "img-src data: blob:; worker-src blob:"
     )
-    parts = [f"<h2>{html.escape(name)}</h2>\n{cube_html(figure)}" for name, figure in cubes.items()]
+    options, figures = [], []
+    for i, (name, figure) in enumerate(cubes.items()):
+        options.append(f'<option value="{i}">{html.escape(name)}</option>')
+        content = figure.to_json().replace("<", "\\u003c")  # so that nothing in it ends the element
+        figures.append(f'<script type="application/json" id="cube-{i}">{content}</script>')
     text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
         f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n<p>{_ABOUT}</p>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        f'<label>Person <select id="person">{"".join(options)}</select></label>\n<div id="cube"></div>\n'
+        + "\n".join(figures)
+        + f"\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
     path = Path(path)
     with replacing(path) as temporary:
@@ -178,11 +173,21 @@ def write_cubes(path: str | Path, cubes: Mapping[str, Figure], title: str = "Pos
 _STYLE = """
 body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 64rem; color: #1c1e21; background: #ffffff;
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 0.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 0; }
-p { max-width: 46rem; color: #4a5058; }
+h1 { font-size: 1.6rem; margin: 0 0 0.5rem; }
+p { max-width: 46rem; color: #4a5058; } #cube { height: 640px; max-height: 85vh; }
+select { font: inherit; max-width: 100%; padding: 0.15rem 0.3rem; }
+"""
+_SCRIPT = """
+const choice = document.getElementById("person");
+function show() {
+  const figure = JSON.parse(document.getElementById("cube-" + choice.value).textContent);
+  Plotly.newPlot("cube", {...figure, config: {displaylogo: false, responsive: true}});
+}
+choice.addEventListener("change", show);
+show();
 """
 _ABOUT = (
-    "Each cube is the network's normalised space. On its far face lies the XY heatmap, as the camera sees "
+    "The cube is the network's normalised space. On its far face lies the XY heatmap, as the camera sees "
     "the person; on its left face ZY, from the side; on its floor XZ, from above; each scaled to its own "
     "maximum. The skeleton inside is their expectation, the ellipsoids one standard deviation. The menu "
     "chooses a joint; drag to turn, scroll to zoom, click on the legend to hide."
@@ -271,7 +276,7 @@ def _image_mesh(go: Any, image: NDArray[np.uint8]) -> Any:
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     upper = (corner, corner + 1, corner + columns)
     lower = (corner + 1, corner + columns + 1, corner + columns)
-    i, j, k = (np.concatenate(pair).astype(np.int32) for pair in zip(upper, lower))
+    i, j, k = (np.concatenate(pair).astype(np.uint16) for pair in zip(upper, lower))
     return go.Mesh3d(
         x=u.ravel().astype(np.float32),
         y=np.full(u.size, FACE + BEHIND, np.float32),
