@@ -169,6 +169,27 @@ def test_box():
     assert colour_at(out, (80, 100)) == (60, 60, 60)
 
 
+def test_people_are_drawn_one_upon_the_other_with_their_numbers():
+    before = IMAGE.copy()
+    two = (JOINTS_PX, JOINTS_PX + (40, 10))
+    boxes = ((10, 20, 120, 180), None)
+    drawn = D.draw_people(IMAGE, two, CANONICAL, boxes)
+    first = D.draw_skeleton(IMAGE, two[0], CANONICAL, box=boxes[0])
+    np.testing.assert_array_equal(drawn, D.draw_skeleton(first, two[1], CANONICAL))
+    np.testing.assert_array_equal(IMAGE, before)
+    numbered = D.draw_people(IMAGE, two, CANONICAL, boxes, (7, None))
+    rows, columns = np.nonzero((numbered != drawn).any(-1))
+    assert rows.size
+    assert columns.min() >= 10 and columns.max() < 60  # at the corner of the first one's box
+    assert rows.min() >= 20 and rows.max() < 60
+    assert (D.draw_people(IMAGE, two[1:], CANONICAL, None, (3,)) != IMAGE).any()
+    np.testing.assert_array_equal(D.draw_people(IMAGE, (), CANONICAL), IMAGE)
+    nobody = np.full((17, 2), np.nan)
+    assert (D.draw_people(IMAGE, (nobody,), CANONICAL, None, (12,)) != IMAGE).any()
+    tiny = np.zeros((1, 1, 3), np.uint8)
+    assert D.draw_people(tiny, (JOINTS_PX,), CANONICAL, None, (5,)).shape == (1, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,18 +90,29 @@ def test_the_first_frames_of_a_video(tmp_path):
     assert len(list(stream.frames)) == 3
 
 
-def test_turned_videos_are_shown_upright():
-    class Frame:
-        rotation = 90
-
-        def to_ndarray(self, format):
-            image = np.zeros((4, 6, 3), np.uint8)
-            image[0, 0] = 255  # top left
-            return image
-
-    upright = media._upright(Frame())
-    assert upright.shape == (6, 4, 3)
-    assert upright[-1, 0, 0] == 255  # a quarter turn counter-clockwise brings it to the bottom left
+@pytest.mark.parametrize(
+    ("matrix", "dark"),
+    [((0, 1, -1, 0), "top"), ((-1, 0, 0, -1), "right"), ((0, -1, 1, 0), "bottom"), ((1, 0, 0, 1), "left")],
+)
+def test_turned_videos_are_shown_upright(matrix, dark, tmp_path):
+    """A telephone that is held upright stores (0, 1, -1, 0): show the picture turned clockwise."""
+    path = write_video(tmp_path / "v.mp4", 6)
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (int(v * 65536) for v in matrix)
+    at = data.index(b"tkhd") + 4 + 40  # of the track header, after version, times, layer and volume
+    assert struct.unpack_from(">9i", data, at) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    image = list(open_source(source_of(path)).frames)[-1].image.astype(float)
+    assert image.shape == ((48, 64, 3) if dark in ("left", "right") else (64, 48, 3))
+    height, width = image.shape[:2]
+    sides = {
+        "left": image[:, : width // 3],
+        "right": image[:, -width // 3 :],
+        "top": image[: height // 3],
+        "bottom": image[-height // 3 :],
+    }
+    assert min(sides, key=lambda side: sides[side].mean()) == dark
 
 
 def decoded(path):
