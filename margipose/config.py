@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from margipose import checkpoint
 from margipose.backbones import Pretrained
 from margipose.composite import CompositeRanges
 from margipose.data import DATASETS
@@ -14,7 +17,7 @@ from margipose.model import NAMED, ModelSpec, check_input_size
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, closest, from_mapping, to_mapping
 
-__all__ = ["NAMED_CONFIGS", "TrainConfig", "combine"]
+__all__ = ["NAMED_CONFIGS", "TrainConfig", "combine", "read_config"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class TrainConfig:
         seed: of the initial weights, the order of examples and the augmentation.
         workers: processes that prepare samples, for each process that trains.
         device: "auto" takes a GPU if there is one.
+        tensorboard: write a live view for TensorBoard into the run's directory; None for "if it is there".
+        pictures: of how many examples to draw predictions after each evaluation; 0 for none.
     """
 
     run_dir: str = "runs/train"
@@ -108,6 +113,8 @@ class TrainConfig:
     seed: int = 0
     workers: int = 2
     device: str = "auto"
+    tensorboard: bool | None = None
+    pictures: int = 6
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "sigma", "accumulate", "checkpoint_minutes", "log_every"):
@@ -115,7 +122,9 @@ class TrainConfig:
                 raise ValueError(
                     f"TrainConfig.{name}: must be positive and finite, got {getattr(self, name)}"
                 )
-        not_negative = ("weight_decay", "clip_norm", "workers", "seed", "eval_every", "patience")
+        if not self.run_dir:
+            raise ValueError("TrainConfig.run_dir: expected a folder, got ''")
+        not_negative = ("weight_decay", "clip_norm", "workers", "seed", "eval_every", "patience", "pictures")
         for name in (*not_negative, "keep_checkpoints", "bad_loss_limit"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
@@ -155,6 +164,9 @@ class TrainConfig:
         for name in (*self.train_sets, *([self.eval_set] if self.eval_set else [])):
             if name.count("/") != 1:
                 raise ValueError(f"TrainConfig: expected '<data set>/<split>', got {name!r}")
+            known = name.split("/")[0]
+            if known not in DATASETS:
+                raise ValueError(f"TrainConfig: unknown data set in {name!r}{closest(known, DATASETS)}")
         for name, root in self.data_roots.items():
             if name not in DATASETS:
                 raise ValueError(
@@ -177,27 +189,40 @@ class TrainConfig:
 # Every recipe sets what another one might have changed.
 _PLAIN = {"momentum": 0.9, "weight_decay": 0.0}
 
+_MPI3D: dict[str, Any] = {
+    "eval_set": "mpi3d/test",
+    "input": {"universal_scale": True},
+    "data_roots": {"mpi3d": ""},
+}
+_SYNTHETIC = {**_MPI3D, "data_roots": {"mpi3d": "data/synthetic"}}
+
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
     "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
+    "chatterbox_model": {
+        "model": to_mapping(NAMED["chatterbox"]),
+        "input": {"width": 256, "height": 256},
+    },
     # Data.
     "h36m": {
         "train_sets": ["h36m/trainval"],
         "eval_set": "h36m/test",
         "input": {"universal_scale": False},
     },
-    "mpi3d": {"train_sets": ["mpi3d/train"], "eval_set": "mpi3d/test", "input": {"universal_scale": True}},
+    "mpi3d": {**_MPI3D, "train_sets": ["mpi3d/train"]},
     "h36m_mpii": {
         "train_sets": ["h36m/trainval", "mpii/train"],
         "eval_set": "h36m/test",
         "input": {"universal_scale": False},
     },
-    "mpi3d_mpii": {
-        "train_sets": ["mpi3d/train", "mpii/train"],
-        "eval_set": "mpi3d/test",
-        "input": {"universal_scale": True},
-    },
+    "mpi3d_mpii": {**_MPI3D, "train_sets": ["mpi3d/train", "mpii/train"]},
+    "mpii": {"train_sets": ["mpii/train"], "eval_set": "mpii/val"},
+    "lspet": {"train_sets": ["lspet/train"], "eval_set": "lspet/val"},
+    # Made by `margipose prepare synthetic data/synthetic`, in the layout of MPI-INF-3DHP.
+    "synthetic": {**_SYNTHETIC, "train_sets": ["mpi3d/train"]},
+    "synthetic_lspet": {**_SYNTHETIC, "train_sets": ["mpi3d/train", "lspet/train"]},
+    "synthetic_mpii": {**_SYNTHETIC, "train_sets": ["mpi3d/train", "mpii/train"]},
     # Recipes.
     "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, **_PLAIN},
     "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, **_PLAIN, "momentum": 0.0},
@@ -208,13 +233,49 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
 """Partial configurations by name; the later one wins where two say different things."""
 
 
-def combine(names: Sequence[str], updates: Mapping[str, Any] | None = None) -> TrainConfig:
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run that was: for `combine`, as its `base`.
+
+    Args:
+        path: a JSON file such as a run's `train_config.json` or Sacred's `config.json`, a run's directory, or
+            a network that it left (`.safetensors`).
+
+    Raises:
+        ValueError: naming the file, if it holds no settings.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "train_config.json"
+    try:
+        if path.suffix == ".safetensors":
+            settings = checkpoint.describe(path)["provenance"]["config"]
+        else:
+            settings = json.loads(path.read_text())
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: holds no settings of a training") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: expected settings by name, got {type(settings).__name__}")
+    if settings.get("run_dir") == "":  # Sacred's: it chooses the directory
+        del settings["run_dir"]
+    return settings
+
+
+def combine(
+    names: Sequence[str],
+    updates: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> TrainConfig:
     """The configuration of some named ones and further keys, which may be nested or dotted.
+
+    Args:
+        base: settings that the names and keys change, instead of the defaults.
 
     Raises:
         ValueError: for an unknown name or key (the closest valid one is named), or a value that does not fit.
     """
     merged: dict[str, Any] = {}
+    _merge(merged, base or {})
     for name in names:
         if name not in NAMED_CONFIGS:
             raise ValueError(f"no configuration is called {name!r}{closest(name, NAMED_CONFIGS)}")

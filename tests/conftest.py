@@ -90,6 +90,7 @@ TINY = {
     "optimiser": "adamw",
     "lr": 1e-3,
     "workers": 0,
+    "tensorboard": False,
 }
 
 

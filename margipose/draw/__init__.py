@@ -12,6 +12,7 @@ Arguments whose shapes or values are not as described raise a ValueError that na
 
 from margipose.draw.cubes import cube, write_cubes
 from margipose.draw.errors import joint_figure
+from margipose.draw.examples import Example, example_sheet
 from margipose.draw.figures import (
     check_matplotlib,
     curve_figure,
@@ -20,12 +21,14 @@ from margipose.draw.figures import (
     pose_figure,
     save_figure,
 )
+from margipose.draw.learning import learning_figure
 from margipose.draw.overlays import draw_people, draw_skeleton, encode_jpeg, encode_png, write_png
 from margipose.draw.scenes import pose_scene
 from margipose.draw.style import COLOURS, side_of
 
 __all__ = [
     "COLOURS",
+    "Example",
     "check_matplotlib",
     "cube",
     "curve_figure",
@@ -33,9 +36,11 @@ __all__ = [
     "draw_skeleton",
     "encode_jpeg",
     "encode_png",
+    "example_sheet",
     "figure_to_png",
     "heatmap_figure",
     "joint_figure",
+    "learning_figure",
     "pose_figure",
     "pose_scene",
     "save_figure",

@@ -13,6 +13,9 @@ batches        what each process computes of each batch
 engine         network, optimiser, averaged weights: one step
 run_dir        files of a run
 stopping       signals
+board          TensorBoard's files
+pictures       what the network makes of some examples
+watching       what people look at: these two, and learning curves
 loop           epochs, evaluation, interruptions: `fit`
 rate           the learning-rate range test
 """
@@ -20,6 +23,18 @@ rate           the learning-rate range test
 from margipose.train.device import pick_device
 from margipose.train.loop import FitResult, Snapshot, fit
 from margipose.train.rate import RangeTest, lr_range_test
+from margipose.train.run_dir import read_history
 from margipose.train.stopping import Interrupted
+from margipose.train.watching import shown_names
 
-__all__ = ["FitResult", "Interrupted", "RangeTest", "Snapshot", "fit", "lr_range_test", "pick_device"]
+__all__ = [
+    "FitResult",
+    "Interrupted",
+    "RangeTest",
+    "Snapshot",
+    "fit",
+    "lr_range_test",
+    "pick_device",
+    "read_history",
+    "shown_names",
+]

@@ -25,6 +25,7 @@ from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import Progress, RunDir, damaged, provenance
 from margipose.train.sets import load_set, load_training_sets
 from margipose.train.stopping import Interrupted, Stop, stop_signals
+from margipose.train.watching import Watch, check_views
 
 __all__ = ["FitResult", "Snapshot", "fit"]
 
@@ -94,12 +95,14 @@ def fit(
     with joined() as world, stop_signals(insist=world.alone) as stop:
         with world.agreed():
             check_batch(config, world)
+            check_views(config)
             device = world.device(pick_device(config.device))
             datasets = load_training_sets(config)
         run = _Run(config, world, device, datasets, _Tell(log, show, progress) if world.main else _Tell())
-        while not run.finished:
-            run.epoch(stop)
-        return run.finish(stop)
+        with run.watch or contextlib.nullcontext():
+            while not run.finished:
+                run.epoch(stop)
+            return run.finish(stop)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,22 @@ class _Tell:
     log: Log | None = None
     show: Show | None = None
     progress: bool = False
+
+    def also(self, watch: Watch) -> _Tell:
+        """The same, and the views in the run's directory before them."""
+        log, show = self.log, self.show
+
+        def log_both(name: str, value: float, step: int) -> None:
+            watch.log(name, value, step)
+            if log is not None:
+                log(name, value, step)
+
+        def show_both(snapshot: Snapshot) -> None:
+            watch.show(snapshot)
+            if show is not None:
+                show(snapshot)
+
+        return _Tell(log_both, show_both, self.progress)
 
 
 class _Run:
@@ -138,6 +157,7 @@ class _Run:
                 )
             self.engine = Engine(config, device, world)
         self.dir: RunDir | None = None
+        self.watch: Watch | None = None
         self.done, state = world.from_main(self._open)
         self.evaluation: tuple[int, Evaluation] | None = None
         with world.agreed():
@@ -155,7 +175,10 @@ class _Run:
 
     def _open(self) -> tuple[Progress, dict[str, Any] | None]:
         self.dir = RunDir(self.config, self.world.size)
-        return self.dir.load()
+        done, state = self.dir.load()
+        self.watch = Watch(self.path, self.config, done.history, done.step)
+        self.tell = self.tell.also(self.watch)
+        return done, state
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:

@@ -1,6 +1,6 @@
 """The files of a training run.
 
-train_config.json         what was asked for
+train_config.json         what was asked for; `margipose train --config` does it again
 environment.json          commit, uncommitted changes, versions, machine; a list, one entry per start
 metrics.jsonl             every logged number, a line each
 state.pt                  to go on after an interruption, replaced as a whole
@@ -8,6 +8,8 @@ checkpoints/step_<n>.safetensors   the last networks that were kept
 best.safetensors          the one that scored best, where the run evaluates as it goes
 model.safetensors         the result
 bad_batch.json            the examples of a batch whose loss was not finite
+
+Beside them lies what people look at; see `watching`.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from margipose.config import TrainConfig
 from margipose.files import replacing
 from margipose.spec import to_mapping
 
-__all__ = ["Progress", "RunDir", "damaged", "provenance"]
+__all__ = ["Progress", "RunDir", "damaged", "provenance", "read_history"]
 
 # Where a run goes on, how fast, and how often it is written down does not change its result.
 _FREE = ("run_dir", "workers", "device", "checkpoint_minutes", "keep_checkpoints", "compile", "data_dir")
-_FREE += ("data_roots", "backgrounds", "cloth", "objects", "log_every")
+_FREE += ("data_roots", "backgrounds", "cloth", "objects", "log_every", "tensorboard", "pictures")
 
-_PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scipy")
+_PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow", "h5py", "scipy", "numba", "sacred")
 
 
 @dataclass
@@ -86,22 +88,23 @@ class RunDir:
         self.path = Path(config.run_dir)
         self.state = self.path / "state.pt"
         self._keep = config.keep_checkpoints
-        settings = self.path / "train_config.json"
-        ours = {k: v for k, v in to_mapping(config).items() if k not in _FREE}
-        if settings.exists():
-            self._compare(settings, ours)
-        else:
+        settings, ours = self.path / "train_config.json", to_mapping(config)
+        if not settings.exists() or self._compare(settings, ours) != ours:
             _write_json(settings, ours)
         self._note_environment(processes)
 
-    def _compare(self, path: Path, ours: Mapping[str, Any]) -> None:
-        theirs = _read_json(path, dict, f"not the settings of a run; remove {self.path} to start again")
-        different = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
+    def _compare(self, path: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the run in the directory, which must be ours but for those that are free."""
+        found = _read_json(path, dict, f"not the settings of a run; remove {self.path} to start again")
+        # Keys that came later than the run had no effect on it.
+        theirs = {**to_mapping(TrainConfig()), **found}
+        different = sorted(k for k in {*ours, *theirs} if k not in _FREE and ours.get(k) != theirs.get(k))
         if different:
             raise ValueError(
                 f"{self.path}: holds a run with other settings ({', '.join(different)}); "
                 "choose another run_dir or remove it"
             )
+        return found
 
     def _note_environment(self, processes: int) -> None:
         path = self.path / "environment.json"
@@ -201,6 +204,25 @@ def environment() -> dict[str, Any]:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def read_history(folder: Path) -> list[tuple[str, float, int]]:
+    """(name, value, step) of everything that the run in a folder has recorded.
+
+    Raises:
+        ValueError: if there is no run, or its `metrics.jsonl` is damaged.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no run has recorded anything there (no {path.name})")
+    history = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            history.append((str(entry["name"]), float(entry["value"]), int(entry["step"])))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"{path}: line {number} is not a recorded number") from error
+    return history
 
 
 def provenance(config: TrainConfig) -> dict[str, Any]:
