@@ -106,10 +106,9 @@ class Watch:
             warnings.warn(f"{self.folder}: a view was not written: {error}", stacklevel=3)
 
     def close(self) -> None:
-        """Write what is left to write."""
+        """Write what TensorBoard does not have yet."""
         if self._board is not None:
             self._try(self._board.close)
-        self._draw_curves()
 
     def __enter__(self) -> Watch:
         return self
@@ -118,6 +117,8 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if kind is None or issubclass(kind, KeyboardInterrupt):  # a fault is told without delay
+            self._draw_curves()
 
 
 def shown_names(history: Sequence[Entry]) -> list[str]:
