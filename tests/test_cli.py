@@ -132,7 +132,7 @@ def test_train_list(capsys):
         (["train", "lrr=3"], "did you mean 'lr'"),
         (["train", "epochs=true"], "expected int, got bool"),
         (["train"], "nothing to train on"),
-        (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown protocol 'coco'"),
+        (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown data set 'coco'"),
         (["eval", "--model", "m", "--dataset", "mpi3d", "--root", "nowhere"], "nowhere: no such folder"),
         (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
         (["describe", "nothing.safetensors"], "nothing.safetensors"),
