@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -118,7 +119,10 @@ class Examples:
         """Heatmaps to choose from."""
         if self.loaded is None:
             return [TARGET]
-        return [TARGET, *(f"stage {k + 1}" for k in range(self.loaded.model.spec.n_stages))]
+        names = [f"stage {k + 1}" for k in range(self.loaded.model.spec.n_stages)]
+        # Exported networks may give fewer.
+        given = {"none": [], "last": names[-1:]}
+        return [TARGET, *given.get(getattr(self.loaded.model, "heatmaps", "all"), names)]
 
     @property
     def orders(self) -> dict[str, str]:
@@ -134,31 +138,27 @@ class Examples:
         """Columns to filter by, and the values of each."""
         return {column: list(dict.fromkeys(names)) for column, names in self._columns.items()}
 
-    @property
+    @cached_property
     def _columns(self) -> Mapping[str, NDArray]:
-        if not hasattr(self, "_names"):
-            r, found = self.records, {}
-            for column, values in r.ids.items():
-                different, where = np.unique(values, return_inverse=True)
-                if 1 < len(different) <= _MOST_VALUES:
-                    named = r.id_names.get(column, {})
-                    texts = np.array([named.get(int(v), f"{column} {v}") for v in different])
-                    found[column] = texts[where.reshape(-1)]
-            parts = [c for c in self.protocol.sequence if c in r.ids]
-            if len(parts) > 1:
-                rows, where = np.unique(np.stack([r.ids[c] for c in parts], 1), axis=0, return_inverse=True)
-                if 1 < len(rows) <= _MOST_VALUES:
-                    texts = np.array(
-                        [
-                            ", ".join(
-                                r.id_names.get(c, {}).get(int(v), f"{c} {v}") for c, v in zip(parts, row)
-                            )
-                            for row in rows
-                        ]
-                    )
-                    found["whole sequence"] = texts[where.reshape(-1)]
-            self._names = found
-        return self._names
+        r, found = self.records, {}
+        for column, values in r.ids.items():
+            different, where = np.unique(values, return_inverse=True)
+            if 1 < len(different) <= _MOST_VALUES:
+                named = r.id_names.get(column, {})
+                texts = np.array([named.get(int(v), f"{column} {v}") for v in different])
+                found[column] = texts[where.reshape(-1)]
+        parts = [c for c in self.protocol.sequence if c in r.ids]
+        if len(parts) > 1:
+            rows, where = np.unique(np.stack([r.ids[c] for c in parts], 1), axis=0, return_inverse=True)
+            if 1 < len(rows) <= _MOST_VALUES:
+                texts = np.array(
+                    [
+                        ", ".join(r.id_names.get(c, {}).get(int(v), f"{c} {v}") for c, v in zip(parts, row))
+                        for row in rows
+                    ]
+                )
+                found["whole sequence"] = texts[where.reshape(-1)]
+        return found
 
     def rows(self, column: str = ANY, value: str = ANY, order: str = STORED) -> NDArray[np.int64]:
         """Rows that have a value in a column, in an order.
@@ -243,13 +243,11 @@ class Examples:
         if self.loaded is None:
             return shown
         out = self._output(row, sample.image)
-        number = len(out.stages) - 1 if stage == TARGET else self.stages.index(stage) - 1
         if out.stages:
-            number = min(number, len(out.stages) - 1)
-            coords = marginals_to_coords(out.stages[number])[0].double()
+            shown_stage = out.stages[-1 if stage == TARGET else self.stages.index(stage) - 1]
+            coords = marginals_to_coords(shown_stage)[0].double()
             if stage != TARGET:
-                heatmaps = Marginals(*(h[0].double().numpy() for h in out.stages[number]))
-                shown = replace(shown, heatmaps=heatmaps)
+                shown = replace(shown, heatmaps=Marginals(*(h[0].double().numpy() for h in shown_stage)))
         else:
             coords = out.coords_norm[0].double()
         depth = "height" if self.protocol.depth == "none" else self.protocol.depth
