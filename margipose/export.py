@@ -303,6 +303,8 @@ def _prepared(loaded: Loaded, heatmaps: Heatmaps) -> tuple[_Flat, str]:
     """A copy of the network on the CPU, and its document."""
     if heatmaps not in get_args(Heatmaps):
         raise ValueError(f"heatmaps: {heatmaps!r} is not one of {', '.join(map(repr, get_args(Heatmaps)))}")
+    if loaded.model.spec.headed:
+        raise ValueError(f"a {loaded.model.spec.type} cannot be exported yet, only networks of three planes")
     document = to_document(loaded.model.spec, loaded.input_spec, loaded.provenance)
     network = _Flat(copy.deepcopy(loaded.model).float().cpu(), heatmaps).eval()
     return network.requires_grad_(False), document

@@ -13,8 +13,10 @@ from margipose.backbones import build_dense_backbone
 from margipose.config import combine
 from margipose.data import PoseDataset, load_records
 from margipose.evaluate import evaluate, get_protocol
+from margipose.export import export
 from margipose.headed import BackboneNetwork, Hourglass
 from margipose.heads import HeadSpec
+from margipose.infer import predict_image
 from margipose.model import NAMED, ModelSpec, build_model, check_input_size, valid_input_sides
 from margipose.skeleton import LSP
 from margipose.spec import InputSpec, from_mapping, to_mapping
@@ -249,6 +251,24 @@ def test_a_network_without_depth_is_not_scored_in_space(people):
         evaluate(model, dataset, get_protocol("mpi3d"))
     with pytest.raises(ValueError, match=r"protocol custom scores poses in space$"):
         evaluate(model, dataset, get_protocol("custom"))
+
+
+def test_prediction_says_nothing_about_depth_that_is_not_known(tmp_path):
+    torch.manual_seed(0)
+    model = build_model(replace(SMALL, n_joints=17)).eval()
+    loaded = checkpoint.Loaded(model, InputSpec(64, 64), {})
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    found = predict_image(loaded, image, (10, 10, 80, 80))
+    assert np.isnan(found.joints_cam_mm).all()
+    assert np.isfinite(found.joints_px).all()
+    assert found.to_json()["joints_cam_mm"][0] == [None, None, None]
+    assert "not predicted" in found.depth
+    # Half of a crop's pixel is what the published normalised space is off by.
+    flat = predict_image(loaded, image, (10, 10, 80, 80), crop="affine")
+    expected = 10 + (flat.coords_norm[:, :2] + 1) * 80 / 2 - 0.5
+    np.testing.assert_allclose(flat.joints_px, expected, atol=0.7)
+    with pytest.raises(ValueError, match="a backbone cannot be exported yet"):
+        export(loaded, tmp_path / "model.pt2")
 
 
 def test_labels_in_the_image_are_learnt_by_heart(tmp_path):

@@ -44,11 +44,13 @@ class Ready(NamedTuple):
         network: to call.
         input_spec: how to prepare its input, and the space of its output.
         name: for messages and outputs.
+        dims: 3, or 2 for a network that predicts positions in the image alone.
     """
 
     network: Network
     input_spec: InputSpec
     name: str
+    dims: int = 3
 
 
 class TorchNetwork:
@@ -69,7 +71,8 @@ class TorchNetwork:
             out = self.model.eval()(images)
         finally:
             self.model.train(was_training)
-        stages = tuple(Marginals(*(h.cpu() for h in stage)) for stage in out.stages[-1:])
+        last = out.stages[-1:] if isinstance(out, PoseOutput) else ()  # others have no three planes
+        stages = tuple(Marginals(*(h.cpu() for h in stage)) for stage in last)
         return PoseOutput(out.coords_norm.cpu(), stages)
 
 
@@ -116,11 +119,15 @@ def find_network(
     if not isinstance(spec, InputSpec):
         raise ValueError("input_spec: a callable needs one, to know which images it expects")
     network: Network = TorchNetwork(model) if isinstance(model, nn.Module) else model
-    return Ready(network, spec, type(model).__name__)
+    return Ready(network, spec, type(model).__name__, _dims(model))
 
 
 def _from_torch(loaded: Loaded, name: str) -> Ready:
-    return Ready(TorchNetwork(loaded.model), loaded.input_spec, name)
+    return Ready(TorchNetwork(loaded.model), loaded.input_spec, name, _dims(loaded.model))
+
+
+def _dims(model: object) -> int:
+    return getattr(getattr(model, "spec", None), "dims", 3)
 
 
 def _from_onnx(path: Path, name: str) -> Ready:

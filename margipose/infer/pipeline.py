@@ -296,6 +296,8 @@ class _Video:
         return [self._smoothed(p, self._smoothing, time_s) for p in people]
 
     def _smoothed(self, person: Prediction, smoothing: Smoothing, time_s: float) -> Prediction:
+        if np.isnan(person.joints_cam_mm).all():  # smoothing is done in space
+            return person
         smoother = self._smoothers.setdefault(person.track, JointSmoother(smoothing, self._root))
         joints = smoother(person.joints_cam_mm, time_s)
         pixels = project(

@@ -38,7 +38,8 @@ class Prediction:
         joint_names: J names; the person's own left and right.
         joints_px: J x 2, pixels (x, y) of the image, pixel centres at integers; NaN for a joint that would
             lie behind the camera.
-        joints_cam_mm: J x 3, camera space of the image (x right, y down, z away from the camera), mm.
+        joints_cam_mm: J x 3, camera space of the image (x right, y down, z away from the camera), mm; NaN
+            of a network that predicts positions in the image alone.
         coords_norm: J x 3, normalised coordinates in the crop.
         covariance_norm: J x 3 x 3, of the heatmaps, in squared normalised units. This and what follows from
             heatmaps is None for a network that gives none.

@@ -139,6 +139,8 @@ class Predictor:
     @property
     def depth(self) -> str:
         """Where absolute distances come from, in words."""
+        if self.ready.dims == 2:
+            return "not predicted: the network says where joints are in the image"
         if self.root_depth_mm is None:
             return f"inferred: the person measures {self.height_mm:g} mm from knee to neck"
         return f"given: pelvis at {self.root_depth_mm:g} mm"
@@ -231,6 +233,8 @@ class Predictor:
         joints = seen.unit * scale[:, None, None]
         in_front = joints[..., 2:] > 0
         pixels = torch.where(in_front, project(joints, seen.intrinsics), torch.nan).numpy()
+        if self.ready.dims == 2:
+            joints = torch.full_like(joints, torch.nan)
         maps = seen.heatmaps
         covariance = moved = doubt = confidence = None
         if maps is not None:

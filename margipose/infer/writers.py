@@ -233,6 +233,8 @@ class _Bvh:
 
     def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
         for number, person in enumerate(people):
+            if np.isnan(person.joints_cam_mm).all():
+                raise ValueError("BVH needs poses in space; this network predicts positions in the image")
             track = number if person.track is None else person.track
             self._people.setdefault(track, {})[frame.index] = person.joints_cam_mm
 

@@ -80,7 +80,7 @@ class Examples:
         spec: what crops are like where there is no network.
 
     Raises:
-        ValueError: if there are no rows.
+        ValueError: if there are no rows, or the network has not the three planes.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class Examples:
         if len(records) == 0:
             raise ValueError(f"{records.name}: there are no examples to look at")
         self.loaded, self.protocol = loaded, protocol
+        if loaded is not None and loaded.model.spec.headed:
+            raise ValueError(f"the viewer shows networks of three planes, not a {loaded.model.spec.type}")
         self.spec = loaded.input_spec if loaded is not None else spec or InputSpec()
         self.dataset = PoseDataset(records, self.spec)
         self.records = self.dataset.records
