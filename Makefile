@@ -2,6 +2,7 @@
 #   make demo   the whole job at small scale; look at demo/index.html
 #   make test   lint, layer check and tests
 #   make docs   the documentation as a site, in build/site
+#   make claims measure what both papers' abstracts claim; rewrites that section of experiments/RESULTS.md
 # Every target sets up .venv first, once.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,hosts,train,viz,imagenet,prepare,video,synthetic,export,view,notebooks,browser,sql
 PIP_FLAGS ?=
 
-.PHONY: setup demo test lint docs docker-check benchmark notebooks clean
+.PHONY: setup demo test lint docs docker-check benchmark claims notebooks clean
 
 setup: $(VENV)/.ready
 
@@ -44,6 +45,9 @@ benchmark: setup
 
 notebooks: setup
 	$(BIN)/jupyter execute --inplace notebooks/0*.ipynb
+
+claims: setup
+	$(BIN)/python -m experiments.claims
 
 clean:
 	rm -rf demo build .pytest_cache .ruff_cache
