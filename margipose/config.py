@@ -204,6 +204,11 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "model": to_mapping(NAMED["chatterbox"]),
         "input": {"width": 256, "height": 256},
     },
+    "dsnt_model": {"model": to_mapping(NAMED["dsnt-resnet50"]), "input": {"width": 224, "height": 224}},
+    "hourglass_model": {
+        "model": to_mapping(NAMED["dsnt-hourglass2"]),
+        "input": {"width": 256, "height": 256},
+    },
     # Data.
     "h36m": {
         "train_sets": ["h36m/trainval"],
@@ -211,6 +216,8 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "input": {"universal_scale": False},
     },
     "mpi3d": {**_MPI3D, "train_sets": ["mpi3d/train"]},
+    "mpii": {"train_sets": ["mpii/train"], "eval_set": "mpii/val"},
+    "lspet": {"train_sets": ["lspet/train"], "eval_set": "lspet/val"},
     "h36m_mpii": {
         "train_sets": ["h36m/trainval", "mpii/train"],
         "eval_set": "h36m/test",

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from experiments import dsnt2d
 from margipose.backbones import build_backbone
 from margipose.cli import build_parser, main
 from margipose.cli.training import parse_updates
@@ -82,10 +83,22 @@ def test_experiment_commands_are_valid():
     assert found
     for script, *words in found:
         assert (ROOT / script).is_file()
+        if Path(script).name == "dsnt2d.py":
+            dsnt2d_is_valid(words)
+            continue
         at = words.index("with")
         assert at in (0, 2)  # after one of Sacred's flags
         names = [word for word in words[at + 1 :] if not word.endswith(".json")]
         assert combine(*parse_updates(names)).train_sets or names == []
+
+
+def dsnt2d_is_valid(words):
+    if words == ["--list"]:
+        return
+    name, option, data, *keys = words
+    assert option == "--data"
+    for row in dsnt2d.rows_of(name):
+        assert dsnt2d.config_of(row, data, parse_updates(keys)[1]).train_sets
 
 
 def test_make_targets_exist():
