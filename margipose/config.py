@@ -216,8 +216,6 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "input": {"universal_scale": False},
     },
     "mpi3d": {**_MPI3D, "train_sets": ["mpi3d/train"]},
-    "mpii": {"train_sets": ["mpii/train"], "eval_set": "mpii/val"},
-    "lspet": {"train_sets": ["lspet/train"], "eval_set": "lspet/val"},
     "h36m_mpii": {
         "train_sets": ["h36m/trainval", "mpii/train"],
         "eval_set": "h36m/test",
