@@ -15,6 +15,7 @@ from margipose.synthetic.furniture import INDOOR, OUTDOOR, SPORTS
 from margipose.synthetic.landmarks import landmarks
 from margipose.synthetic.looks import Looks, random_looks
 from margipose.synthetic.materials import Material, pack
+from margipose.synthetic.numerics import used
 from margipose.synthetic.outfits import random_outfit
 from margipose.synthetic.palette import Palette
 from margipose.synthetic.person import Person
@@ -81,13 +82,13 @@ def _bystander(rng: np.random.Generator, x: float, z: float, pictures: int) -> E
     body = random_body(rng)
     person = dressed(rng, body, random_looks(rng, body), pictures)
     posed = body.pose(Pose(_stance(rng), np.zeros(3)))
-    low = posed.vertices_mm[np.unique(body.faces["body"]), 1].min()
+    low = posed.vertices_mm[used(body.faces["body"]), 1].min()
     turn = turn_about("y", rng.uniform(0, 360))
     vertices = posed.vertices_mm @ turn.T + np.array([x, -low, z])
     # Faces are painted on the person in front only.
     materials = [_unpainted(m) for m in person.outfit.materials]
     surface = person.surface(vertices.astype(np.float32))
-    shown = np.unique(surface.faces)
+    shown = used(surface.faces)
     return Extra(_only(surface, shown), pack(materials))
 
 

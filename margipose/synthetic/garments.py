@@ -22,6 +22,7 @@ from margipose.synthetic.numerics import (
     noise_at,
     noise_volume,
     relax,
+    used,
     vertex_normals,
 )
 
@@ -112,12 +113,12 @@ def cloth(
         folds: relative depth of standing folds of loose cloth.
         seed: where in the noise the folds are.
     """
-    base = np.unique(faces).astype(np.int32)
+    base = used(faces)
     outline = np.asarray(cut(base), np.float32)
     local = np.full(int(base.max()) + 1, -1, np.int32)
     local[base] = np.arange(len(base), dtype=np.int32)
     kept = faces[(outline[local[faces]] >= 0).any(1)]
-    base = np.unique(kept).astype(np.int32)
+    base = used(kept)
     local[base] = np.arange(len(base), dtype=np.int32)
     own = np.ascontiguousarray(local[kept])
     depth = np.asarray(gap(base) if callable(gap) else np.full(len(base), gap), np.float32)

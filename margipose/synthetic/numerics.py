@@ -13,7 +13,16 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("synthetic people need Numba: pip install 'margipose[synthetic]'") from error
 
-__all__ = ["compiled", "compiled_part", "neighbours", "noise_at", "noise_volume", "relax", "vertex_normals"]
+__all__ = [
+    "compiled",
+    "compiled_part",
+    "neighbours",
+    "noise_at",
+    "noise_volume",
+    "relax",
+    "used",
+    "vertex_normals",
+]
 
 Array = NDArray[np.floating]
 Index = NDArray[np.int32]
@@ -72,6 +81,11 @@ def vertex_normals(vertices: Array, faces: Index) -> Array:
             for k in range(3):
                 normals[i, k] /= length
     return normals
+
+
+def used(faces: Index) -> Index:
+    """The vertices that some triangles have, ascending."""
+    return np.flatnonzero(np.bincount(faces.ravel())).astype(np.int32)
 
 
 def neighbours(faces: Index, count: int) -> tuple[Index, Index]:

@@ -13,7 +13,7 @@ from margipose.synthetic.garments import Cloth, compression, drape, smooth_norma
 from margipose.synthetic.landmarks import Landmarks
 from margipose.synthetic.lighting import ATTRIBUTES, Face
 from margipose.synthetic.materials import Material, pack
-from margipose.synthetic.numerics import vertex_normals
+from margipose.synthetic.numerics import used, vertex_normals
 from margipose.synthetic.props import Prop, rigid_motion
 from margipose.synthetic.surfaces import LOWER, OTHER, UPPER, Surface, joined_surfaces, mesh_surface, openness
 
@@ -83,7 +83,7 @@ class Person:
         for name in ("_faces", "_material", "_region", "_sided"):
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[shown]))
         # Nor do vertices that no triangle has.
-        seen = np.unique(self._faces)
+        seen = used(self._faces)
         self._used = np.union1d(seen, self._coarse).astype(np.int32)
         number = np.full(count, -1, np.int32)
         number[self._used] = np.arange(len(self._used), dtype=np.int32)

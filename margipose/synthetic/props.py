@@ -57,34 +57,32 @@ _SIDES = (
     (2, 1, (5, 4, 6, 7)),
     (2, -1, (0, 1, 3, 2)),
 )
+_ALONG = {0: (2, 1), 1: (0, 2), 2: (0, 1)}
+"""Axes of u and v on sides across each axis: u is horizontal, v upwards; on top and bottom along x and z."""
+
+
+def _unit_box() -> tuple[Array, Array, Index]:
+    """Corners of the six sides of a box (24 x 3), counter-clockwise; their normals; axes of u and v."""
+    points, normals, along = [], [], []
+    for axis, sign, corners in _SIDES:
+        p, normal = _CORNERS[list(corners)], sign * np.eye(3)[axis]
+        points.append(p[::-1] if np.cross(p[1] - p[0], p[2] - p[0]) @ normal < 0 else p)
+        normals += [normal] * 4
+        along += [_ALONG[axis]] * 4
+    return np.concatenate(points), np.array(normals), np.array(along, np.int32)
+
+
+_BOX, _BOX_NORMALS, _BOX_ALONG = _unit_box()
+_BOX_FACES = np.array([(4 * s, 4 * s + k, 4 * s + k + 1) for s in range(6) for k in (1, 2)], np.int32)
 
 
 def box_mesh(half_mm: Array, material: int | tuple[int, ...]) -> Mesh:
     """A box about the origin; one material, or one for each of its sides +x, -x, +y, -y, +z, -z."""
     half = np.asarray(half_mm, np.float64)
-    materials = (material,) * 6 if isinstance(material, int) else material
-    points, normals, uv, faces, rows = [], [], [], [], []
-    for side, (axis, sign, corners) in enumerate(_SIDES):
-        p = _CORNERS[list(corners)] * half
-        normal = np.zeros(3)
-        normal[axis] = sign
-        # u runs horizontally and v upwards; on top and bottom along x and z.
-        along = {0: (2, 1), 1: (0, 2), 2: (0, 1)}[axis]
-        if np.dot(np.cross(p[1] - p[0], p[2] - p[0]), normal) < 0:
-            p = p[::-1]
-        first = 4 * len(points)
-        points.append(p)
-        normals.append(np.tile(normal, (4, 1)))
-        uv.append(p[:, along] + half[list(along)])
-        faces += [(first, first + 1, first + 2), (first, first + 2, first + 3)]
-        rows += [materials[side]] * 2
-    return Mesh(
-        np.concatenate(points),
-        np.concatenate(normals),
-        np.concatenate(uv),
-        np.array(faces, np.int32),
-        np.array(rows, np.int32),
-    )
+    rows = np.full(6, material) if isinstance(material, int) else np.array(material)
+    points = _BOX * half
+    uv = np.take_along_axis(points, _BOX_ALONG, 1) + half[_BOX_ALONG]
+    return Mesh(points, _BOX_NORMALS.copy(), uv, _BOX_FACES.copy(), np.repeat(rows, 2).astype(np.int32))
 
 
 def cylinder_mesh(

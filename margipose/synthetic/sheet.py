@@ -18,6 +18,7 @@ SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
 _COLUMNS = 8
 _ROWS = {"train": 3, "val": 1, "test": 1}
 _CELL_PX = 192
+_QUALITY = 82
 
 
 def write_sheet(root: Path, path: Path) -> None:
@@ -51,7 +52,8 @@ def write_sheet(root: Path, path: Path) -> None:
             y, x = (top + n // _COLUMNS) * _CELL_PX, n % _COLUMNS * _CELL_PX
             sheet[y : y + _CELL_PX, x : x + _CELL_PX] = image
         top += rows
-    ok, data = cv2.imencode(path.suffix, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    flags = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    ok, data = cv2.imencode(path.suffix, sheet[..., ::-1], flags)
     if not ok:
         raise OSError(f"{path}: the sheet could not be encoded")
     with replacing(path) as temporary:
