@@ -9,8 +9,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,22 @@ def test_four_processes_on_two_hosts_learn_what_one_does(hosts, settings, alone,
         check_end(both, logs, run, alone)
     (entry,) = json.loads((run / "environment.json").read_text())
     assert entry["processes"] == 4
+
+
+def children(process):
+    return [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_a_process_that_dies_on_one_host_is_started_again_with_all_others(hosts, settings, alone, tmp_path):
+    run = tmp_path / "run"
+    chosen = {**settings, "run_dir": str(run)}
+    with launched(hosts, chosen, tmp_path, processes=1, restarts=3) as (both, logs):
+        deadline = time.monotonic() + 200
+        while not (run / "state.pt").exists():
+            assert time.monotonic() < deadline, logs[0].read_text()[-3000:]
+            assert both[0].poll() is None, logs[0].read_text()[-3000:]
+            time.sleep(0.02)
+        (victim,) = children(both[1])
+        os.kill(victim, signal.SIGKILL)
+        check_end(both, logs, run, alone)
+    assert "exitcode: -9" in logs[1].read_text()  # the launcher saw it die, and began again

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,6 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.elastic.utils import get_env_variable_or_raise
 from torch.nn.parallel import DistributedDataParallel
 
 from margipose.data import PoseDataset
@@ -31,6 +31,7 @@ __all__ = ["World", "evaluate_together", "joined", "mark"]
 T = TypeVar("T")
 
 _COURTESY_S = 2.0
+_POLL_S = 0.05
 
 _LOST = "another process of this run has ended, or cannot be reached any more"
 
@@ -285,6 +286,32 @@ def joined() -> Iterator[World]:
             dist.destroy_process_group()
 
 
+def _met(store: dist.Store, rank: int, size: int) -> str:
+    """A name for this start of the processes, which all of them agree on, and none that ended before.
+
+    Every process leaves a name of its own. The main one answers each that it finds, until as many have
+    received an answer as there are: what a process that is gone left behind is answered, too, but never
+    received.
+    """
+    mine = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"here/{rank}", mine)
+        name = store.get(f"welcome/{mine}").decode()  # waits for it
+        store.add(f"received/{name}", 1)
+        return name
+    answered = set()
+    deadline = time.monotonic() + store.timeout.total_seconds()
+    while store.add(f"received/{mine}", 0) < size - 1:
+        if time.monotonic() > deadline:
+            raise dist.DistStoreError("not all of them came")
+        there = [key for key in (f"here/{other}" for other in range(1, size)) if store.check([key])]
+        for other in {store.get(key).decode() for key in there} - answered:
+            store.set(f"welcome/{other}", mine)
+            answered.add(other)
+        time.sleep(_POLL_S)
+    return mine
+
+
 def _initialise() -> None:
     """Join the processes of the launch, or of its restart.
 
@@ -293,9 +320,12 @@ def _initialise() -> None:
     """
     try:
         store, rank, size = next(iter(dist.rendezvous("env://")))
-        # Restarted processes find the launcher's store as those before them left it, with their addresses.
-        attempt = get_env_variable_or_raise("TORCHELASTIC_RESTART_COUNT")
-        store = dist.PrefixStore(f"attempt_{attempt}", store)
+        # PyTorch sets the launcher's store apart by the number of restarts, which hosts count on their own:
+        # where a process died it is one more than where it did not.
+        while isinstance(store, dist.PrefixStore):
+            store = store.underlying_store
+        # Restarted processes find that store as those before them left it, with their addresses.
+        store = dist.PrefixStore(_met(store, rank, size), store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     except RuntimeError as error:
