@@ -191,6 +191,15 @@ def test_heatmaps_show_the_cells_of_the_joints(example):
         assert {(c, r) for r in range(8) for c in range(8) if middle[r, c] > 200} == cells, axes
 
 
+def test_without_depth_there_is_one_heatmap(example):
+    flat = Example(**{**vars(example), "marginals": example.marginals[:1]})
+    sheet, whole = example_sheet([flat], CANONICAL, SIDE), example_sheet([example], CANONICAL, SIDE)
+    np.testing.assert_array_equal(sheet, whole[:, : sheet.shape[1]])
+    assert sheet.shape[1] == 3 * SIDE + 2 * GAP
+    with pytest.raises(ValueError, match=r"every example, got \[1, 3\]"):
+        example_sheet([flat, example], CANONICAL, SIDE)
+
+
 def test_skeletons_lie_upon_their_heatmaps(example):
     sheet = panels(example_sheet([Example(**{**vars(example), "valid": np.zeros(17)})], CANONICAL, SIDE))
     points = np.asarray(example.coords_norm)

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from margipose.draw.overlays import draw_skeleton
 from margipose.draw.style import OUTLINE, WHITE, array_of, rgb_of
-from margipose.dsnt import Marginals
 from margipose.skeleton import Skeleton
 
 __all__ = ["Example", "example_sheet"]
@@ -27,7 +26,8 @@ class Example:
 
     Attributes:
         crop_image: `H x W x 3` uint8 RGB.
-        marginals: arrays `J x h x w`, `J x h x d` and `J x d x w`; XY, ZY and XZ.
+        marginals: arrays `J x h x w`, `J x h x d` and `J x d x w`, XY, ZY and XZ; XY alone of a network that
+            predicts no depth.
         coords_norm: `J x 3`, predicted; -1 and 1 are taken to be the crop's edges.
         target_norm: `J x 3`, the label.
         valid: `J` booleans, the joints whose label counts in x and y.
@@ -35,7 +35,7 @@ class Example:
     """
 
     crop_image: NDArray[np.uint8]
-    marginals: Marginals
+    marginals: Sequence[ArrayLike]
     coords_norm: ArrayLike
     target_norm: ArrayLike
     valid: ArrayLike
@@ -59,14 +59,17 @@ def example_sheet(examples: Sequence[Example], skeleton: Skeleton, side_px: int 
     """
     if not examples:
         raise ValueError("examples: expected at least one")
-    rows = [_titles(side_px), *(_row(example, skeleton, side_px) for example in examples)]
+    counts = {len(example.marginals) for example in examples}
+    if counts not in ({1}, {3}):
+        raise ValueError(f"marginals: expected XY, or XY, ZY and XZ, of every example, got {sorted(counts)}")
+    rows = [_titles(side_px, 2 + counts.pop()), *(_row(example, skeleton, side_px) for example in examples)]
     gap = np.full((_GAP_PX, rows[0].shape[1], 3), WHITE, np.uint8)
     return np.concatenate([part for row in rows for part in (row, gap)][:-1])
 
 
-def _titles(side: int) -> NDArray[np.uint8]:
+def _titles(side: int, count: int) -> NDArray[np.uint8]:
     panels = []
-    for title in _TITLES:
+    for title in _TITLES[:count]:
         panel = np.full((_TITLE_PX, side, 3), WHITE, np.uint8)
         cv2.putText(panel, title, (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, OUTLINE, 1, cv2.LINE_AA)
         panels.append(panel)
@@ -88,19 +91,23 @@ def _row(example: Example, skeleton: Skeleton, side: int) -> NDArray[np.uint8]:
     flat = array_of(example.valid, "valid", count) > 0
     deep = flat & (array_of(example.depth_valid, "depth_valid", count) > 0)
     maps = [array_of(m, "marginals", count, "rows", "columns").max(0) for m in example.marginals]
-    xy, zy, xz = (_heat(plane, side) for plane in maps)
+    xy, *others = (_heat(plane, side) for plane in maps)
     xy = np.maximum(xy, (0.45 * ground).astype(np.uint8))  # the person shines through
-    above = xz[::-1]  # row 0 is the nearest; away is up, as on a map
-    seen, side_view, top_view = found[:, :2], found[:, [2, 1]], found[:, [0, 2]] * (1, -1)
-    return _beside(
-        [
-            draw_skeleton(ground, _pixels(label[:, :2], side), skeleton, flat),
-            draw_skeleton(ground, _pixels(seen, side), skeleton),
-            _panel(xy, seen, label[:, :2], flat, skeleton),
+    seen = found[:, :2]
+    panels = [
+        draw_skeleton(ground, _pixels(label[:, :2], side), skeleton, flat),
+        draw_skeleton(ground, _pixels(seen, side), skeleton),
+        _panel(xy, seen, label[:, :2], flat, skeleton),
+    ]
+    if others:
+        zy, xz = others
+        above = xz[::-1]  # row 0 is the nearest; away is up, as on a map
+        side_view, top_view = found[:, [2, 1]], found[:, [0, 2]] * (1, -1)
+        panels += [
             _panel(zy, side_view, label[:, [2, 1]], deep, skeleton),
             _panel(above, top_view, label[:, [0, 2]] * (1, -1), deep, skeleton),
         ]
-    )
+    return _beside(panels)
 
 
 def _pixels(coords_norm: NDArray[np.float64], side: int) -> NDArray[np.float64]:

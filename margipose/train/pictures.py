@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from margipose.data import PoseDataset, Sample
 from margipose.data.dataset import tensor_image
 from margipose.draw import Example, example_sheet
 from margipose.dsnt import Marginals
+from margipose.heads import HeadOutput
 
 __all__ = ["picture_examples", "shown_rows"]
 
@@ -20,6 +23,16 @@ def shown_rows(total: int, count: int) -> list[int]:
     """At most `count` rows of `total`, evenly spread."""
     count = min(count, total)
     return [int((i + 0.5) * total / count) for i in range(count)]
+
+
+def _planes(stage: Marginals | HeadOutput) -> Sequence[Tensor]:
+    """Heatmaps `B x J x rows x columns`: XY, and ZY and XZ if there is any depth."""
+    if isinstance(stage, Marginals):
+        return stage
+    heatmaps = stage.heatmaps
+    if heatmaps.dim() == 4:
+        return [heatmaps]
+    return [heatmaps.sum(2), heatmaps.sum(4).transpose(-1, -2), heatmaps.sum(3)]
 
 
 @torch.inference_mode()
@@ -46,11 +59,11 @@ def picture_examples(
     batch: Sample = default_collate(samples)
     out = model(batch.image.to(device))
     coords = out.coords_norm.float().cpu().numpy()
-    planes = [plane.float().cpu().numpy() for plane in out.stages[-1]]
+    planes = [plane.float().cpu().numpy() for plane in _planes(out.stages[-1])]
     examples = [
         Example(
             crop_image=tensor_image(sample.image, dataset.spec),
-            marginals=Marginals(*(plane[i] for plane in planes)),
+            marginals=[plane[i] for plane in planes],
             coords_norm=coords[i],
             target_norm=sample.target_norm.numpy(),
             valid=sample.valid.numpy(),
