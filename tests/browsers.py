@@ -9,7 +9,7 @@ FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 HARMLESS = ("Canvas2D: Multiple readback", "GPU stall due to ReadPixels", "GL Driver Message")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two at a time would be in each other's way
 def browser():
     api = pytest.importorskip("playwright.sync_api")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

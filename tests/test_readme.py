@@ -15,6 +15,7 @@ from margipose.backbones import build_backbone
 from margipose.cli import build_parser, main
 from margipose.cli.training import parse_updates
 from margipose.config import combine
+from margipose.data import DATASETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -66,7 +67,12 @@ def test_python_runs(page, code, folder):
     if "from timm" in code:
         # Where the installed torchvision belongs to another torch, only the package knows how to import timm.
         build_backbone("resnet18")
-    exec(compile(code, page, "exec"), {"__name__": "__main__"})
+    known = dict(DATASETS)
+    try:
+        exec(compile(code, page, "exec"), {"__name__": "__main__"})
+    finally:  # an example adds one
+        DATASETS.clear()
+        DATASETS.update(known)
 
 
 @pytest.mark.parametrize("words", commands("margipose"), ids=" ".join)

@@ -37,7 +37,9 @@ def canonical(name):
 
 
 def installed():
-    return {canonical(d.metadata["Name"]): d for d in distributions() if d.metadata["Name"]}
+    # What setuptools carries within itself is on the path once pkg_resources was imported.
+    found = (d for d in distributions() if "_vendor" not in str(d.locate_file("")))
+    return {canonical(d.metadata["Name"]): d for d in found if d.metadata["Name"]}
 
 
 def required_of(name, found, seen):

