@@ -43,7 +43,6 @@ HUES: dict[Side, str] = {**HEX, "middle": "#787878"}
 
 def check_plotly() -> Any:
     """Plotly's graph objects; an ImportError says what to install."""
-    """plotly's graph objects; an ImportError says what to install."""
     try:
         import plotly.graph_objects as go
     except ImportError as error:
