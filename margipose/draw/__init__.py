@@ -10,7 +10,8 @@ colour-blind. Joints that are not finite, or not valid, are left out together wi
 Arguments whose shapes or values are not as described raise a ValueError that names them.
 """
 
-from margipose.draw.cubes import cube, write_cubes
+from margipose.draw.cube_pages import write_cubes
+from margipose.draw.cubes import cube
 from margipose.draw.errors import joint_figure
 from margipose.draw.examples import Example, example_sheet
 from margipose.draw.figures import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from margipose.draw.cubes import HUES, check_plotly
+from margipose.draw.interactive import HUES, LABEL_COLOUR, check_plotly, finite_rows, xyz
 from margipose.draw.style import array_of, bones_of, side_of
 from margipose.skeleton import Skeleton
 
@@ -42,8 +42,7 @@ def pose_scene(poses_mm: Mapping[str, ArrayLike], skeleton: Skeleton, joint: str
     traces: list[Any] = []
     everything = []
     for (name, values), style in zip(poses_mm.items(), STYLES):
-        pose = array_of(values, f"poses_mm[{name!r}]", len(skeleton), 3)
-        pose = np.where(np.isfinite(pose).all(-1, keepdims=True), pose, np.nan)
+        pose = finite_rows(array_of(values, f"poses_mm[{name!r}]", len(skeleton), 3))
         everything.append(pose)
         bones = bones_of(pose, skeleton)
         for i, side in enumerate(HUES):
@@ -53,7 +52,7 @@ def pose_scene(poses_mm: Mapping[str, ArrayLike], skeleton: Skeleton, joint: str
             )
             traces.append(
                 go.Scatter3d(
-                    **_xyz(lines),
+                    **xyz(lines),
                     mode="lines",
                     line={**style["line"], "color": HUES[side]},
                     name=name,
@@ -71,13 +70,13 @@ def pose_scene(poses_mm: Mapping[str, ArrayLike], skeleton: Skeleton, joint: str
         sizes = [13 if skeleton.joints[i] == joint else 5 for i in known]
         traces.append(
             go.Scatter3d(
-                **_xyz(pose[known]),
+                **xyz(pose[known]),
                 mode="markers",
                 marker={
                     "size": sizes,
                     "symbol": style["symbol"],
                     "color": [HUES[side_of(skeleton.joints[i])] for i in known],
-                    "line": {"color": "#111111", "width": 1},
+                    "line": {"color": LABEL_COLOUR, "width": 1},
                 },
                 text=[t.replace("-", "\N{MINUS SIGN}") for t in texts],
                 hovertemplate="%{text}<extra></extra>",
@@ -89,12 +88,6 @@ def pose_scene(poses_mm: Mapping[str, ArrayLike], skeleton: Skeleton, joint: str
     figure = go.Figure(traces)
     figure.update_layout(**_layout(np.concatenate(everything)))
     return figure
-
-
-def _xyz(points: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
-    """As a trace has them: plotly's vertical axis is its third."""
-    x, y, z = np.asarray(points, np.float32).reshape(-1, 3).T
-    return {"x": x, "y": z, "z": y}
 
 
 def _layout(points: NDArray[np.float64]) -> dict[str, Any]:
