@@ -243,21 +243,19 @@ def _without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
 
     What is not aligned needs the joints that are scored only.
     """
-    there = {j for j, found in zip(CANONICAL.joints, joints.isfinite().all(-1).any(0)) if found}
-    missing = [j for j in protocol.aligned_by if j not in there]
+    predicted = joints.isfinite().all(-1).any(0)
+    unfitted = [j for j in protocol.aligned_by if not predicted[CANONICAL.index(j)]]
     plain = tuple(m for m in protocol.metrics if m.alignment == "none")
-    if (
-        not missing
-        or not plain
-        or not there.issuperset((*protocol.joints, protocol.root or protocol.joints[0]))
-    ):
+    if not unfitted or not plain:
         return protocol
     dropped = [m.heading for m in protocol.metrics if m.alignment != "none"]
     about = (
         f"{protocol.about}; without {', '.join(dropped)}, as their alignments are fitted to "
-        f"{', '.join(missing)}, too, which were not predicted"
+        f"{', '.join(unfitted)}, too, which were not predicted"
     )
-    return replace(protocol, metrics=plain, about=about)
+    unaligned = replace(protocol, metrics=plain, about=about)
+    # Where even that needs more than there is, what is missing is said of the protocol as it was asked for.
+    return unaligned if predicted[_needed(unaligned)].all() else protocol
 
 
 def _check_joints(
