@@ -94,12 +94,6 @@ METRICS: Mapping[str, str] = MappingProxyType(
 """Names of values, and their headings."""
 
 
-def _reflected(metric: Metric) -> Metric:
-    if metric.alignment != "similarity":
-        return metric
-    return replace(metric, heading=f"{metric.heading} (mirroring allowed)", reflection=True)
-
-
 @dataclass(frozen=True)
 class Protocol:
     """Which poses are scored, and how.
@@ -175,6 +169,23 @@ class Protocol:
         raise ValueError(f"protocol {self.name} has no metric {name!r}; it has {', '.join(valid)}")
 
 
+def _reflected(metric: Metric) -> Metric:
+    if metric.alignment != "similarity":
+        return metric
+    return replace(metric, heading=f"{metric.heading} (mirroring allowed)", reflection=True)
+
+
+def _original(protocol: Protocol, reported: str) -> Protocol:
+    """A protocol as the original implementation computes it; `reported`: what its paper has from it."""
+    return replace(
+        protocol,
+        name=f"{protocol.name}_original",
+        about=f"as {protocol.name}, with the original implementation's alignment, which may mirror poses",
+        metrics=tuple(_reflected(m) for m in protocol.metrics),
+        papers=(("margipose", reported),),
+    )
+
+
 TORSO = ("left_shoulder", "right_hip")
 """The joints whose distance PCK at LSP is relative to."""
 
@@ -220,6 +231,13 @@ _H36M = Protocol(
         ("sun2018", '"protocol 2"'),
         ("moon2019", '"protocol 2"; scores the 14 joints of `h36m_s11`'),
     ),
+)
+# Of papers that quote P-MPJPE: no PCK.
+_H36M_14 = replace(
+    _H36M,
+    joints=VNECT_14,
+    aligned_by=VNECT_14,
+    metrics=(METRICS_3D[3], METRICS_3D[0], METRICS_3D[6], METRICS_3D[7]),
 )
 _MPI3D = Protocol(
     "mpi3d",
@@ -284,14 +302,11 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 ),
             ),
             replace(
-                _H36M,
+                _H36M_14,
                 name="h36m_s11",
                 about="Human3.6M: P-MPJPE of 14 joints, every 64th frame of S11 (S9 may train)",
                 subjects=(11,),
                 sequences=30,
-                joints=VNECT_14,
-                aligned_by=VNECT_14,
-                metrics=(METRICS_3D[3], METRICS_3D[0], METRICS_3D[6], METRICS_3D[7]),
                 papers=(
                     ("sun2017", '"protocol 1", "PA MPJPE"'),
                     ("sun2018", '"protocol 1", "PA MPJPE"'),
@@ -299,34 +314,19 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 ),
             ),
             replace(
-                _H36M,
+                _H36M_14,
                 name="h36m_frontal",
                 about="Human3.6M: P-MPJPE of 14 joints, every 5th frame of S9 and S11, frontal camera only",
                 cameras=(FRONTAL_CAMERA,),
                 stride=5,
-                joints=VNECT_14,
-                aligned_by=VNECT_14,
-                metrics=(METRICS_3D[3], METRICS_3D[0], METRICS_3D[6], METRICS_3D[7]),
                 papers=(
                     ("kanazawa2018", '"P2", "reconstruction error"; its "P1" is all four cameras'),
                     ("kolotouros2019", '"P2", "reconstruction error"'),
                 ),
             ),
-            replace(
-                _H36M,
-                name="h36m_original",
-                about="as h36m, with the original implementation's alignment, which may mirror poses",
-                metrics=tuple(_reflected(m) for m in _H36M.metrics),
-                papers=(("margipose", "P-MPJPE"),),
-            ),
+            _original(_H36M, "P-MPJPE"),
             _MPI3D,
-            replace(
-                _MPI3D,
-                name="mpi3d_original",
-                about="as mpi3d, with the original implementation's alignment, which may mirror poses",
-                metrics=tuple(_reflected(m) for m in _MPI3D.metrics),
-                papers=(("margipose", "values after alignment"),),
-            ),
+            _original(_MPI3D, "values after alignment"),
             Protocol(
                 "mpii",
                 "MPII: PCKh@0.5 of 14 joints (without pelvis and thorax), relative to the head's length",
