@@ -57,7 +57,7 @@ def on_floor(name: str) -> Callable[[Take], Motion]:
                     angles[:, knees] = upright + 90 + _ANKLES_RAISED_DEG
             else:
                 angles[:, INDEX["pitch"]] = (angles[:, hips] - angles[:, knees]).mean(1) + 90
-        motion = lie(t.body, angles, path, posture.level, carried_by=posture.carried_by)
+        motion = lie(t.body, angles, path, posture.level, carried_by=posture.rests_on)
         return replace(motion, gap_mm=motion.gap_mm - posture.slack_mm)
 
     act.__name__ = name

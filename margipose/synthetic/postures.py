@@ -23,7 +23,7 @@ class Posture:
         arms: words of `keyposes.ARMS`; empty if `trunk` has the arms' angles.
         level: parts that both touch the floor, towards the head and towards the feet.
         kneeling: the shins are level, by the pelvis's pitch; with hands on the floor by the knees' angles.
-        carried_by: parts that lie on the floor.
+        carried_by: parts that lie on the floor where none are level.
         slack_mm: how far those may be above the floor.
         same: how often both arms do the same.
         pace: how many key poses for those of an upright action.
@@ -40,6 +40,11 @@ class Posture:
     same: float = 0.45
     pace: float = 0.8
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """Parts that lie on the floor."""
+        return self.level or self.carried_by
+
 
 _BENT_LEG: Ranges = {"hip_flex": (38, 62), "hip_abduct": (0, 20), "knee": (75, 112), "ankle_flex": (-25, 5)}
 _STRAIGHT_LEG: Ranges = {
@@ -49,6 +54,7 @@ _STRAIGHT_LEG: Ranges = {
     "knee": (0, 14),
     "ankle_flex": (-35, -5),
 }
+_ON_TOES: Ranges = {"ankle_flex": (5, 22), "toes": (35, 55)}
 HANDS_DOWN: Ranges = {"wrist_flex": (-60, -45), "pronate": (20, 75), "fingers": (0, 12)}
 
 POSTURES: dict[str, tuple[Posture, float]] = {
@@ -71,7 +77,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             },
             "spread spread across up front",
             ("back", "seat"),
-            carried_by=("back", "seat"),
         ),
         0.1,
     ),
@@ -82,7 +87,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             None,
             "spread head front across",
             ("back", "seat"),
-            carried_by=("back", "seat"),
         ),
         0.07,
     ),
@@ -94,7 +98,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "head across front",
             ("seat", "feet"),
             same=0.9,
-            carried_by=("seat", "feet"),
         ),
         0.07,
     ),
@@ -112,7 +115,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             None,
             "",
             ("back", "feet"),
-            carried_by=("back", "feet"),
         ),
         0.05,
     ),
@@ -135,7 +137,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             },
             "prone",
             ("back", "thighs"),
-            carried_by=("back", "thighs"),
             slack_mm=30,
         ),
         0.09,
@@ -156,7 +157,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "",
             ("hands", "feet"),
             pace=0.6,
-            carried_by=("hands", "feet"),
         ),
         0.05,
     ),
@@ -188,17 +188,10 @@ POSTURES: dict[str, tuple[Posture, float]] = {
                 "elbow": (0, 85),
                 **HANDS_DOWN,
             },
-            {
-                "hip_flex": (-4, 14),
-                "hip_abduct": (0, 12),
-                "knee": (0, 6),
-                "ankle_flex": (5, 22),
-                "toes": (35, 55),
-            },
+            {"hip_flex": (-4, 14), "hip_abduct": (0, 12), "knee": (0, 6), **_ON_TOES},
             None,
             "",
             ("hands", "feet"),
-            carried_by=("hands", "feet"),
         ),
         0.1,
     ),
@@ -213,17 +206,10 @@ POSTURES: dict[str, tuple[Posture, float]] = {
                 "elbow": (0, 25),
                 **HANDS_DOWN,
             },
-            {
-                "hip_flex": (-5, 20),
-                "hip_abduct": (0, 12),
-                "knee": (0, 12),
-                "ankle_flex": (5, 22),
-                "toes": (35, 55),
-            },
+            {"hip_flex": (-5, 20), "hip_abduct": (0, 12), "knee": (0, 12), **_ON_TOES},
             {"hip_flex": (35, 115), "hip_abduct": (0, 30), "knee": (60, 125), "ankle_flex": (-20, 15)},
             "",
             ("hands", "feet"),
-            carried_by=("hands", "feet"),
         ),
         0.06,
     ),
@@ -243,7 +229,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "",
             ("hands", "knees"),
             kneeling=True,
-            carried_by=("hands", "knees"),
             slack_mm=25,
         ),
         0.09,
@@ -256,7 +241,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             ONE_HAND,
             ("hands", "knees"),
             kneeling=True,
-            carried_by=("hands", "knees"),
             slack_mm=25,
         ),
         0.05,
@@ -283,7 +267,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "",
             ("hands", "feet"),
             pace=0.6,
-            carried_by=("hands", "feet"),
         ),
         0.05,
     ),
@@ -305,7 +288,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             None,
             "",
             ("hands", "feet"),
-            carried_by=("hands", "feet"),
         ),
         0.05,
     ),
@@ -317,7 +299,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "hang hip front up side across lap face wave",
             ("knees", "feet"),
             kneeling=True,
-            carried_by=("knees", "feet"),
         ),
         0.1,
     ),
@@ -329,7 +310,6 @@ POSTURES: dict[str, tuple[Posture, float]] = {
             "lap lap front up across face",
             ("knees", "feet"),
             kneeling=True,
-            carried_by=("knees", "feet"),
         ),
         0.07,
     ),
