@@ -8,7 +8,9 @@ import pytest
 from safetensors import safe_open
 
 from margipose.cli import main
+from margipose.cli.command import DATASET_NAMES
 from margipose.cli.training import parse_updates
+from margipose.data import DATASETS
 from margipose.prepare import PREPARERS
 
 
@@ -223,3 +225,7 @@ def test_warnings_take_one_line(people, tiny_weights, tmp_path, capsys):
     err = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(err) == 1
     assert err[0].startswith(f"margipose eval: warning: {missing} is missing: every frame counts as valid")
+
+
+def test_help_names_every_data_set():
+    assert DATASET_NAMES.replace(" or ", ", ").split(", ") == list(DATASETS)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import AddCommand, add_prepared
 
 __all__ = ["add"]
 
@@ -21,8 +21,7 @@ def add(command: AddCommand) -> None:
         "margipose check mpi3d data/mpi3d --workers 4 --sheet mpi3d.png\n"
         "margipose check h36m data/h36m --split test --images sample --json h36m.json",
     )
-    sub.add_argument("name", metavar="NAME", help="the data set: h36m, mpi3d, mpii, lsp, lspet or custom")
-    sub.add_argument("root", type=Path, metavar="ROOT", help="its folder, in its prepared layout")
+    add_prepared(sub, "name")
     sub.add_argument("--split", help="default: every split there is")
     sub.add_argument(
         "--images",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-__all__ = ["AddCommand", "Parser", "adder"]
+__all__ = ["DATASET_NAMES", "AddCommand", "Parser", "add_prepared", "adder"]
+
+DATASET_NAMES = "h36m, mpi3d, mpii, lsp, lspet or custom"
+"""Names of data sets, for help: asking the code for them would import PyTorch."""
 
 Run = Callable[[argparse.Namespace], int | None]
 
@@ -39,3 +43,9 @@ def adder(commands: argparse._SubParsersAction) -> AddCommand:
         return sub
 
     return command
+
+
+def add_prepared(sub: argparse.ArgumentParser, dest: str) -> None:
+    """Add the name of a data set, as `dest`, and the folder that it is in, as `root`."""
+    sub.add_argument(dest, metavar="NAME", help=f"the data set: {DATASET_NAMES}")
+    sub.add_argument("root", type=Path, metavar="ROOT", help="its folder, in its prepared layout")

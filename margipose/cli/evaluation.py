@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import DATASET_NAMES, AddCommand
+from margipose.cli.outputs import add_outputs, check_outputs, table_text, tell_written, write_outputs
 
 if TYPE_CHECKING:
     from margipose.data import Records
-    from margipose.evaluate import Evaluation, Predictions, Protocol, Table
+    from margipose.evaluate import Evaluation, Predictions, Protocol
 
 __all__ = ["add"]
 
 _SHOWN = 4
 """Metrics that are printed; files have all of them."""
-
-_FILES = ("json", "csv", "latex", "markdown")
 
 
 def add(command: AddCommand) -> None:
@@ -58,7 +56,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--metrics", type=_names, metavar="A,B", help="what to print (default: the protocol's first four)"
     )
-    _add_outputs(sub, "a PCK curve, and the errors of joints on a body")
+    add_outputs(sub, "a PCK curve, and the errors of joints on a body")
     sub.add_argument(
         "--workers", type=int, default=2, help="processes that prepare images (default: %(default)s)"
     )
@@ -82,7 +80,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--worst", type=int, default=6, metavar="N", help="poses that changed most (default: %(default)s)"
     )
-    _add_outputs(sub, "both PCK curves, and the poses that changed most upon their images")
+    add_outputs(sub, "both PCK curves, and the poses that changed most upon their images")
 
     sub = command(
         "protocols",
@@ -90,13 +88,11 @@ def add(command: AddCommand) -> None:
         "list the protocols, with the papers that report under each and the names these give it",
         "margipose protocols\nmargipose protocols --markdown protocols.md",
     )
-    _add_outputs(sub)
+    add_outputs(sub)
 
 
 def _add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--dataset", required=True, metavar="NAME", help="h36m, mpi3d, mpii, lsp, lspet or custom"
-    )
+    sub.add_argument("--dataset", required=True, metavar="NAME", help=DATASET_NAMES)
     sub.add_argument(
         "--root", type=Path, required=True, metavar="DIR", help="its folder, in its prepared layout"
     )
@@ -125,15 +121,6 @@ def _add_questions(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_outputs(sub: argparse.ArgumentParser, plots: str = "") -> None:
-    for name in ("json", "csv", "latex", "markdown"):
-        sub.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also write what is found as {name}")
-    if plots:
-        sub.add_argument(
-            "--plots", type=Path, metavar="DIR", help=f"write pictures into this folder: {plots}"
-        )
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(",") if word)
 
@@ -148,7 +135,7 @@ def _eval(args: argparse.Namespace) -> None:
     protocol = _protocol(args)
     for name in args.metrics or ():
         protocol.metric(name)
-    _check_outputs(args)
+    check_outputs(args)
     notes: list[str] = []
     if args.predictions is not None:
         for flag in ("flip", "multicrop", "save_predictions"):
@@ -173,7 +160,7 @@ def _eval(args: argparse.Namespace) -> None:
     about = {"predictions" if args.predictions is not None else "model": name}
     found = document(evaluation, **about)
     found["notes"] += notes
-    _write(
+    write_outputs(
         args, found, {"csv": [results], "latex": [results, joints], "markdown": [results, joints, literature]}
     )
     if args.plots is not None:
@@ -182,8 +169,8 @@ def _eval(args: argparse.Namespace) -> None:
     print(name)
     brief = results_table(evaluation, shown)
     for table in (replace(brief, notes=(*brief.notes, *notes)), joints_table(evaluation, shown), literature):
-        print(f"\n{_text(table)}")
-    _tell_written(args)
+        print(f"\n{table_text(table)}")
+    tell_written(args)
 
 
 def _protocol(args: argparse.Namespace) -> Protocol:
@@ -300,7 +287,7 @@ def _compare(args: argparse.Namespace) -> None:
     shown = args.metrics or [n for n in names if n in (names[0], "mpjpe")]
     for name in shown:
         protocol.metric(name)
-    _check_outputs(args)
+    check_outputs(args)
     first, second = (_read(args, path, read_predictions) for path in (args.first, args.second))
     records = _load(args, protocol)
     called = (args.first.stem, args.second.stem)
@@ -321,7 +308,7 @@ def _compare(args: argparse.Namespace) -> None:
     if args.worst:
         tables.append(extremes_table(comparison, args.worst))
     found = comparison_document(comparison, count=args.worst) | {"notes": list(notes)}
-    _write(args, found, {"csv": tables[:1], "latex": tables, "markdown": tables})
+    write_outputs(args, found, {"csv": tables[:1], "latex": tables, "markdown": tables})
     if args.plots is not None:
         from margipose.draw import write_png
         from margipose.evaluate.pictures import extreme_picture
@@ -331,8 +318,8 @@ def _compare(args: argparse.Namespace) -> None:
         for kind, extremes in zip(("worse", "better"), comparison.extremes(args.worst)):
             for number, extreme in enumerate(extremes, 1):
                 write_png(extreme_picture(comparison, extreme), args.plots / f"{kind}_{number:02d}.png")
-    print("\n\n".join(map(_text, tables)))
-    _tell_written(args)
+    print("\n\n".join(map(table_text, tables)))
+    tell_written(args)
 
 
 # --- protocols --------------------------------------------------------------------------------------
@@ -347,57 +334,9 @@ def _protocols(args: argparse.Namespace) -> None:
         "protocols": {name: describe_protocol(protocol) for name, protocol in PROTOCOLS.items()},
         "papers": {key: str(paper) for key, paper in PAPERS.items()},
     }
-    _write(args, found, {"csv": [table], "latex": [table], "markdown": [table]})
+    write_outputs(args, found, {"csv": [table], "latex": [table], "markdown": [table]})
     for protocol in PROTOCOLS.values():
         print(f"{protocol.name}\n    {protocol.about}")
         for key, calls in protocol.papers:
             print(f"    {PAPERS[key].short}: {calls}")
-    _tell_written(args)
-
-
-# --- Files ------------------------------------------------------------------------------------------
-
-
-def _text(table: Table) -> str:
-    from margipose.evaluate import render
-
-    return render(table, "text").rstrip()
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Refuse, before anything runs, what could not be written after it."""
-    for name in _FILES:
-        path = getattr(args, name)
-        if path is not None and path.is_dir():
-            raise ValueError(f"--{name}: {path} is a folder, expected a file")
-    if args.plots is not None:
-        from margipose.draw import check_matplotlib
-
-        check_matplotlib()
-        if args.plots.exists() and not args.plots.is_dir():
-            raise ValueError(f"--plots: {args.plots} is a file, expected a folder")
-
-
-def _write(args: argparse.Namespace, document: Mapping[str, Any], tables: Mapping[str, list[Table]]) -> None:
-    """Write the files that were asked for."""
-    from margipose.evaluate import render
-    from margipose.files import replacing
-
-    texts = {"json": json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
-    for how, some in tables.items():
-        texts[how] = "\n".join(render(table, how) for table in some)
-    for how, text in texts.items():
-        path = getattr(args, how)
-        if path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-
-
-def _tell_written(args: argparse.Namespace) -> None:
-    """Say which files there are now."""
-    names = (*_FILES, "plots", "save_predictions")
-    written = [name for name in names if getattr(args, name, None) is not None]
-    if written:
-        print()
-    for name in written:
-        print(f"{name.removeprefix('save_')}: {getattr(args, name)}")
+    tell_written(args)

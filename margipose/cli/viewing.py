@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import AddCommand, add_prepared
 
 __all__ = ["add"]
 
@@ -20,8 +20,7 @@ def add(command: AddCommand) -> None:
         "margipose view mpi3d data/mpi3d --split val --model runs/lite/model.safetensors\n"
         "margipose view h36m /data/h36m --model model.onnx --limit 0 --port 9000",
     )
-    sub.add_argument("dataset", metavar="NAME", help="the data set: h36m, mpi3d, mpii, lsp, lspet or custom")
-    sub.add_argument("root", type=Path, metavar="ROOT", help="its folder, in its prepared layout")
+    add_prepared(sub, "dataset")
     sub.add_argument("--split", help="default: the one that its protocol scores")
     sub.add_argument(
         "--model", type=Path, metavar="FILE", help="weights: .safetensors, .pth of the original, or .onnx"
