@@ -1,3 +1,5 @@
+"""Metadata, annotations and sequences of MPI-INF-3DHP's prepared layout."""
+
 import dataclasses
 import json
 
@@ -7,72 +9,13 @@ import pytest
 import scipy.io
 
 from margipose.data import mpi3d_files as F
-from margipose.data.mpi3d_calibration import (
-    CameraCalibration,
-    parse_calibration,
-    read_calibration,
-    write_calibration,
-)
-from margipose.data.mpi3d_preparation import (
-    interesting_frame_indices,
-    is_flash,
-    split_mask_frame,
-    univ_scale_factor,
-)
+from margipose.data.mpi3d_calibration import read_calibration
 from margipose.data.mpi3d_sequences import SEQUENCES, MaskFlags, split_of, usable_cameras
-from margipose.files import replacing
-from margipose.skeleton import CANONICAL, MPI3D
 
 
 def same(a, b):
     """Whether two dataclasses of arrays are equal, types of numbers apart."""
     return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
-
-
-# --- Against the golden vectors ---------------------------------------------------------------------
-
-
-def test_golden_calibration(golden, golden_dir):
-    expected = golden("preprocess")
-    cameras = read_calibration(golden_dir / "camera.calibration")
-    assert list(cameras) == expected["calib_ids"].tolist()
-    for camera, matrix, extrinsic, size in zip(
-        cameras.values(), expected["calib_K"], expected["calib_E"], expected["calib_size"]
-    ):
-        np.testing.assert_array_equal(camera.matrix, matrix)
-        np.testing.assert_array_equal(camera.extrinsic, extrinsic)
-        assert (camera.width, camera.height) == tuple(size)
-
-
-def test_golden_universal_scale(golden):
-    g = golden("preprocess")
-    scale = univ_scale_factor(g["annot3_scaled"], g["univ50"], MPI3D)
-    assert scale == pytest.approx(float(g["univ_scale"]), rel=1e-9)
-    scale = univ_scale_factor(g["annot3_17"], g["univ_17"], CANONICAL)
-    assert scale == pytest.approx(float(g["univ_scale_17"]), rel=1e-9)
-
-
-def plain_interesting_frames(univ, px, size=2048, move=200):
-    kept = []
-    for i in range(len(univ)):
-        moved = not kept or ((univ[i] - univ[kept[-1]]) ** 2).sum(-1).max() >= move**2
-        if moved and (px[i] >= 0).all() and (px[i] < size).all():
-            kept.append(i)
-    return kept
-
-
-def test_golden_interesting_frames(golden):
-    g = golden("preprocess")
-    univ, px = g["univ_annot3"][0], g["annot2"][0]
-    found = interesting_frame_indices(univ, px)
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, g["indices"])
-    # Slow movement makes the search cross its blocks, and the rows need not be MPI3D's.
-    slow = np.repeat(univ[:, :17], 9, 0)
-    assert interesting_frame_indices(slow, np.repeat(px[:, :17], 9, 0)).tolist() == (
-        plain_interesting_frames(slow, np.repeat(px[:, :17], 9, 0))
-    )
-    assert interesting_frame_indices(univ, px - 5000).tolist() == []
 
 
 def test_reads_the_benchmarks_own_frames(frames):
@@ -87,29 +30,6 @@ def test_reads_the_benchmarks_own_frames(frames):
         # People stand in the image, at the size of the calibration.
         p = metadata.joints_cam_mm[0, index] @ camera.matrix[:, :3].T
         assert ((p[:, :2] / p[:, 2:] > 0) & (p[:, :2] / p[:, 2:] < 2048)).all()
-
-
-# --- In a circle ------------------------------------------------------------------------------------
-
-
-def test_calibration_round_trip(tmp_path):
-    rng = np.random.default_rng(0)
-    cameras = {
-        c: CameraCalibration(*rng.uniform(500, 2000, 4), 2048, 1080, rng.normal(size=(4, 4))) for c in (7, 0)
-    }
-    write_calibration(tmp_path / "camera.calibration", cameras)
-    again = read_calibration(tmp_path / "camera.calibration")
-    assert again == cameras
-    assert list(again) == [7, 0]
-    for c, camera in cameras.items():
-        np.testing.assert_array_equal(again[c].extrinsic, camera.extrinsic)
-
-
-def test_intrinsics_follow_the_stored_size():
-    camera = CameraCalibration(1683.4, 1674.4, 940, 555, 1920, 1080)
-    fx, fy, cx, cy = camera.intrinsics_at(341, 192)
-    assert fx == pytest.approx(298.97885417, abs=1e-8)
-    assert (fy, cx, cy) == pytest.approx((1674.4 * 192 / 1080, 940 * 341 / 1920, 555 * 192 / 1080))
 
 
 def test_metadata_round_trip(tmp_path):
@@ -192,9 +112,6 @@ def test_sequences_are_found_in_order_of_their_numbers(tmp_path):
         F.sequence_number(tmp_path)
 
 
-# --- Facts and computations -------------------------------------------------------------------------
-
-
 def test_metadata_that_find_no_room_say_so_in_a_few_words(tmp_path):
     """HDF5's own errors are paragraphs. A limit to the size of files stands for a full disk."""
     resource = pytest.importorskip("resource")
@@ -222,96 +139,6 @@ def test_published_facts(shared):
     assert [k for k in SEQUENCES if split_of(*k) == "val"] == [(4, 1), (8, 2)]
     assert usable_cameras(6, 2) == (0, 1, 4, 5, 6, 7, 8)
     assert usable_cameras(6, 1) == (0, 1, 2, 4, 5, 6, 7, 8)
-
-
-def test_universal_scale_refuses_other_poses(golden):
-    g = golden("preprocess")
-    own = g["annot3_scaled"].copy()
-    own[:, :, MPI3D.index("left_knee")] += 50  # one of those that are not looked at
-    assert univ_scale_factor(own, g["univ50"], MPI3D) == pytest.approx(float(g["univ_scale"]), rel=1e-9)
-    own[:, :, MPI3D.index("left_wrist")] += 1
-    with pytest.raises(ValueError, match="not scaled copies"):
-        univ_scale_factor(own, g["univ50"], MPI3D)
-    with pytest.raises(ValueError, match="x 17 x 3"):
-        univ_scale_factor(own, g["univ50"], CANONICAL)
-    with pytest.raises(ValueError, match="differ from the root"):
-        univ_scale_factor(np.zeros((2, 17, 3)), np.zeros((2, 17, 3)), CANONICAL)
-
-
-def test_flash_is_a_third_of_bright_pixels():
-    image = np.full((30, 30, 3), 100, np.uint8)
-    assert not is_flash(image)
-    image[:10] = 255
-    assert not is_flash(image)
-    image[:11] = 251
-    assert is_flash(image)
-    assert is_flash(image[..., 0])
-    image[:11, :, 0] = 0  # bright in two channels only
-    assert not is_flash(image)
-
-
-def test_masks_are_told_apart_and_noise_is_cut_off():
-    frame = np.full((200, 200, 3), 250, np.uint8)
-    frame[50:100, 80:120, 0] = 10
-    frame[50:70, 80:120, 1] = 10
-    frame[180:, :, 0] = 10  # somebody else, at the border
-    masks = split_mask_frame(frame, np.array([[90.0, 60.0], [110.0, 95.0]]))
-    assert masks["foreground"].sum() == 50 * 40
-    assert masks["up_body"].sum() == 20 * 40
-    assert not masks["low_body"].any()
-
-
-def test_people_outside_of_the_image_have_empty_masks():
-    dark = np.zeros((20, 30, 3), np.uint8)
-    box = np.array([[3.0, 4.0], [9.0, 8.0]])
-    assert split_mask_frame(dark, box, 0)["foreground"].sum() == 7 * 5
-    for x, y in ((-90, 0), (0, -90), (90, 0), (0, 90), (-90, -90), (-9.2, 0), (0, -8.2)):
-        assert not split_mask_frame(dark, box + (x - 1, y - 1), 0)["foreground"].any()
-    # Partly outside: the rows and columns that are inside.
-    assert split_mask_frame(dark, box - (6, 6), 0)["foreground"].sum() == 4 * 3
-    assert split_mask_frame(dark, box * 1e30, 0)["foreground"].sum() == 0
-    for bad in (box * np.nan, np.zeros((4, 3)), np.zeros((0, 2))):
-        with pytest.raises(ValueError, match="joints_px"):
-            split_mask_frame(dark, bad)
-    with pytest.raises(ValueError, match="H x W x 3"):
-        split_mask_frame(dark[..., 0], box)
-
-
-# --- Bad input --------------------------------------------------------------------------------------
-
-CAMERA = "name 0\nsize 20 10\nintrinsic 9 0 5 0 0 9 5 0 0 0 1 0 0 0 0 1\n"
-
-
-def test_calibration_may_leave_out_lines():
-    camera = parse_calibration("some title\n\n" + CAMERA)[0]
-    assert (camera.width, camera.height, camera.cx) == (20, 10, 5)
-    np.testing.assert_array_equal(camera.extrinsic, np.eye(4))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("title\n", "at least one camera"),
-        ("title\nsize 3 4\n", "line 2: 'size' comes before any 'name'"),
-        ("t\nname zero\n", "line 2: expected 'name' and a camera number"),
-        ("t\n" + CAMERA + CAMERA, "line 5: camera 0 appears twice"),
-        ("t\n" + CAMERA.replace("size 20 10", "size 20"), "line 3: expected 'size' and 2 finite numbers"),
-        ("t\n" + CAMERA.replace("0 0 9", "0 x 9"), "line 4: expected 'intrinsic' and 16 finite numbers"),
-        ("t\n" + CAMERA.replace("0 0 9", "0 nan 9"), "line 4: expected 'intrinsic' and 16 finite numbers"),
-        ("t\n" + CAMERA.replace("size 20", "size nan"), "line 3: expected 'size' and 2 finite numbers"),
-        ("t\n" + CAMERA.replace("size 20", "size inf"), "line 3: expected 'size' and 2 finite numbers"),
-        ("t\n" + CAMERA.replace("size 20", "size 0.4"), "line 2: camera 0: expected a size in whole pixels"),
-        ("t\n" + CAMERA + "extrinsic 1 nan", "line 5: expected 'extrinsic' and 16 finite numbers"),
-        ("t\nname \u00b2\n", "line 2: expected 'name' and a camera number"),
-        ("t\n" + CAMERA.replace("intrinsic 9", "intrinsic -9"), "focal lengths must be positive"),
-        ("t\n" + CAMERA.replace("size", "sighs"), "line 2: camera 0 has no 'size'"),
-        ("t\n" + CAMERA.replace("size 20", "size 0"), "line 2: camera 0: size and focal lengths must be"),
-    ],
-)
-def test_calibration_errors_name_the_line(text, message):
-    with pytest.raises(ValueError, match=message) as error:
-        parse_calibration(text, "here/camera.calibration")
-    assert "here/camera.calibration" in str(error.value)
 
 
 def spoil(path, key, value=None):
@@ -401,18 +228,3 @@ def test_annotation_errors_name_file_and_key(tmp_path):
         scipy.io.savemat(tmp_path / "annot.mat", {**mat, key: value})
         with pytest.raises(ValueError, match=message):
             F.read_train_annotations(tmp_path / "annot.mat")
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path):
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-
-    def fail():
-        with replacing(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]

@@ -2,14 +2,8 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,8 +16,7 @@ from margipose.data import PoseDataset, load_records
 from margipose.data.images import read_image
 from margipose.prepare import lsp
 from margipose.spec import InputSpec
-
-ROOT = Path(__file__).parents[2]
+from tests.prepare.killing import prepare_until_killed
 
 
 def photo(number, suffix=".jpg"):
@@ -141,16 +134,7 @@ def test_looking_changes_nothing(tmp_path, capsys):
 
 def test_goes_on_after_being_killed(tmp_path):
     src = packed(tmp_path / "a.zip", official())
-    command = [sys.executable, "-m", "margipose.cli", "prepare", "lsp", str(src), str(tmp_path / "out")]
-    process = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    images = tmp_path / "out/images"
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if images.is_dir() and len(list(images.iterdir())) > 20:
-            break
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    images = prepare_until_killed("lsp", src, tmp_path / "out")
     assert 20 < len(list(images.iterdir())) < 2000
     assert not (tmp_path / "out/joints.mat").exists()
     first = min(images.glob("im*"))

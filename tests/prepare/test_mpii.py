@@ -2,12 +2,7 @@
 
 import hashlib
 import io
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -25,8 +20,8 @@ from margipose.prepare import mpii
 from margipose.prepare.mpii_release import read_release
 from margipose.skeleton import MPII
 from margipose.spec import InputSpec
+from tests.prepare.killing import prepare_until_killed
 
-ROOT = Path(__file__).parents[2]
 MAT = "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat"
 EMPTY = np.zeros((0, 0))
 
@@ -349,16 +344,7 @@ def test_looking_changes_nothing(tmp_path, capsys):
 
 def test_goes_on_after_being_killed(tmp_path):
     src = downloads(tmp_path / "src", many(400))
-    command = [sys.executable, "-m", "margipose.cli", "prepare", "mpii", str(src), str(tmp_path / "out")]
-    process = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    images = tmp_path / "out/images"
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if images.is_dir() and len(list(images.iterdir())) > 20:
-            break
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    images = prepare_until_killed("mpii", src, tmp_path / "out")
     assert 20 < len(list(images.iterdir())) < 400
     assert not (tmp_path / "out/annot.h5").exists()
     assert prepare(src, tmp_path / "out") == 0
