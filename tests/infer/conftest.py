@@ -1,0 +1,11 @@
+"""A predictor for runs whose poses do not matter."""
+
+import pytest
+
+from margipose.infer import Predictor
+from tests.infer.running import Steady
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(Steady(), batch_size=8)
