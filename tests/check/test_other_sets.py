@@ -1,0 +1,149 @@
+"""Human3.6M, and sets in two dimensions."""
+
+import tarfile
+import warnings
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from margipose.check import check_dataset, check_records
+from margipose.data import load_records
+from margipose.data.columns import Repeated
+from margipose.data.mpi3d_files import list_sequences
+from margipose.skeleton import CANONICAL, H36M, MPI3D, convert, mirror
+from tests.check.made import found, shown
+
+
+@pytest.fixture
+def h36m(tmp_path, people):
+    """Two sequences in Human3.6M's layout, of the synthetic people's joints."""
+    records = load_records("mpi3d", people, "train", universal=False)
+    canonical = convert(records.joints_cam_mm[:], MPI3D, CANONICAL)
+    # A sequence's rows are those of one camera, then those of the other.
+    (count,) = {len(shown(d)) for d in list_sequences(people, "train")[:2]}
+    names = [n if n in CANONICAL else next(p for p in H36M.chain(n) if p in CANONICAL) for n in H36M.joints]
+    joints = canonical[:, CANONICAL.indices(names)].numpy()
+    intrinsics = records.intrinsics[:].numpy()
+    for subject, action, start in ((1, "Walking-1", 0), (9, "Walking-1", 2 * count)):
+        directory = tmp_path / "h36m" / f"S{subject}" / action
+        rows = slice(start, start + 2 * count)
+        cameras = np.repeat([54138969, 60457274], count)
+        px = (
+            joints[rows, :, :2] / joints[rows, :, 2:] * intrinsics[rows, None, :2]
+            + intrinsics[rows, None, 2:]
+        )
+        directory.mkdir(parents=True)
+        with h5py.File(directory / "annot.h5", "w") as file:
+            file["pose/2d"], file["pose/3d"], file["pose/3d-univ"] = px, joints[rows], joints[rows] / 1.05
+            file["camera"], file["frame"] = cameras, np.tile(np.arange(1, count + 1), 2)
+            for key, value in (("subject", subject), ("action", 14), ("subaction", 1)):
+                file[key] = np.full(2 * count, value)
+            for i, camera in enumerate((54138969, 60457274)):
+                f_x, f_y, c_x, c_y = intrinsics[start + count * i]
+                file[f"intrinsics/{camera}"] = file[f"intrinsics-univ/{camera}"] = [f_x, c_x, f_y, c_y]
+        for camera in (54138969, 60457274):
+            folder = directory / "imageSequence" / str(camera)
+            folder.mkdir(parents=True)
+            for i in range(1, count + 1):
+                Image.new("RGB", (40, 40), (i, 0, 0)).save(folder / f"img_{i:06d}.jpg")
+    return tmp_path / "h36m"
+
+
+def edit(root, change):
+    with h5py.File(root / "S1/Walking-1/annot.h5", "r+") as file:
+        change(file)
+
+
+def test_human36m_in_order(h36m):
+    report = check_dataset("h36m", h36m)
+    assert report.ok and not report.warnings
+    assert [r.sequence for r in report.rows] == ["trainval S1/Walking-1", "test S9/Walking-1"]
+    assert all(r.scale == pytest.approx(1.05, rel=1e-4) for r in report.rows)
+
+
+def swap_2d(file):
+    file["pose/2d"][:] = mirror(torch.from_numpy(file["pose/2d"][:]), H36M).numpy()
+
+
+def mix_up_cameras(file):
+    a, b = "intrinsics/54138969", "intrinsics/60457274"
+    file[a][:], file[b][:] = file[b][:] * 1.2, file[a][:] / 1.2
+
+
+def shift_frames(file):
+    half = len(file["frame"]) // 2  # of one camera
+    file["pose/3d"][:half] = np.roll(file["pose/3d"][:half], 1, axis=0)
+
+
+def rescale(key, factor):
+    def change(file):
+        file[key][:] = file[key][:] * factor
+
+    return change
+
+
+def count_from_0(file):
+    file["frame"][:] = file["frame"][:] - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (swap_2d, "left and right exchanged: joints fit their 2D labels only"),
+        (mix_up_cameras, "wrong intrinsics"),
+        (shift_frames, "wrong frame numbers: joints are those of the frame -1"),
+        (rescale("pose/3d", 0.001), "joints in metres?"),
+        (rescale("pose/3d-univ", 3), "universal skeletons are not scaled copies"),
+        (count_from_0, "image is missing"),
+    ],
+)
+def test_human36m_spoilt(h36m, change, text):
+    edit(h36m, change)
+    report = check_dataset("h36m", h36m)
+    assert all("S1" in f.where for f in found(report, text)) and all(
+        "S9" not in f.where for f in report.findings
+    )
+
+
+def test_sets_in_two_dimensions(people):
+    """Boxes, and shares of labelled joints and of those outside."""
+    records = load_records("mpi3d", people, "test")
+    count = len(records)
+    valid = torch.ones(count, 17, dtype=torch.bool)
+    valid[:, :4] = False
+    valid[2] = False
+    flat = replace(
+        records,
+        name="flat/test",
+        has_depth=False,
+        valid=valid,
+        box_centre_px=torch.full((count, 2), 50.0, dtype=torch.float64),
+        box_side_px=torch.tensor([1.0] * (count - 1) + [0.0], dtype=torch.float64),
+        ids={},
+        id_names={},
+    )
+    report = check_records(flat)
+    assert [f.where for f in found(report, "boxes are empty")] == [str(records.images[-1])]
+    assert [f.where for f in report.warnings] == [str(records.images[2])]
+    (row,) = report.rows
+    assert row.sequence == "all" and row.outside == 0 and row.height_mm is None
+    assert row.unlabelled == pytest.approx(((count - 1) * 4 + 17) / (17 * count))
+    shifted = records.intrinsics[:] + torch.tensor([0, 0, 1500.0, 0])
+    moved = check_records(replace(flat, intrinsics=Repeated.constant(shifted[0], count)), images="none")
+    assert moved.rows[0].outside > 0.3 and any("outside of their images" in f.what for f in moved.warnings)
+
+
+def test_shared_frames_and_fixtures_pass(frames, golden_dir, tmp_path):
+    with tarfile.open(golden_dir / "fixtures.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # frames come without the test set's annotations
+        for name in ("h36m", "mpi3d"):
+            for root in (frames / name, tmp_path / "fixtures" / name):
+                report = check_dataset(name, root)
+                assert report.ok, report.lines()
+    assert check_dataset("mpii", tmp_path / "fixtures/mpii").ok
