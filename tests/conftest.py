@@ -24,20 +24,37 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 SHARED = Path(os.environ.get("MARGIPOSE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take longest begin first, so that at the end no process is left alone with one of them.
+
+    Processes take files in this order with `--no-loadscope-reorder`; else those of most tests come first.
+    """
+
+    def rank(item):
+        return 0 if item.get_closest_marker("slow") else 1 if item.get_closest_marker("long") else 2
+
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    ordered = sorted(files.values(), key=lambda tests: min(map(rank, tests)))
+    items[:] = [item for tests in ordered for item in sorted(tests, key=rank)]
+
+
+def _folder(path, what):
+    if not path.is_dir():
+        pytest.skip(f"no {what}")
+    return path
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of reference data."""
-    if not SHARED.is_dir():
-        pytest.skip("no folder of reference data (set MARGIPOSE_SHARED)")
-    return SHARED
+    return _folder(SHARED, "folder of reference data (set MARGIPOSE_SHARED)")
 
 
 @pytest.fixture(scope="session")
 def golden_dir(shared):
-    path = shared / "golden"
-    if not path.is_dir():
-        pytest.skip("no golden vectors")
-    return path
+    return _folder(shared / "golden", "golden vectors")
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +73,7 @@ def golden(golden_dir):
 
 @pytest.fixture(scope="session")
 def frames(shared):
-    path = shared / "frames"
-    if not path.is_dir():
-        pytest.skip("no benchmark frames")
-    return path
+    return _folder(shared / "frames", "benchmark frames")
 
 
 @pytest.fixture(scope="session")

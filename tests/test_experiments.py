@@ -16,6 +16,8 @@ from margipose.cli import main
 
 pytest.importorskip("sacred", exc_type=ImportError)
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).parent.parent / "experiments" / "train.py"
 PYTHON = [sys.executable, "-W", "ignore"]
 

@@ -13,6 +13,8 @@ from margipose.model import ModelSpec, PoseOutput, build_model
 from margipose.spec import InputSpec, from_mapping
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.long
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -14,6 +14,8 @@ from margipose import checkpoint as C
 from margipose.model import NAMED, ModelSpec, build_model
 from margipose.spec import InputSpec
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def reference(golden_dir):

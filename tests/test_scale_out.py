@@ -23,6 +23,8 @@ from margipose.config import combine
 from margipose.train import fit
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 ADDRESSES = ("10.203.0.1", "10.203.0.2")
 PORT = 29400

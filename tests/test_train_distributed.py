@@ -31,6 +31,8 @@ from margipose.train.sets import load_training_sets
 from tests.conftest import TINY
 from tests.several_processes import few_joints
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).with_name("several_processes.py")
 ROOT = Path(__file__).parent.parent
 

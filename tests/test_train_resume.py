@@ -25,6 +25,8 @@ from margipose.train import Interrupted, fit
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import RunDir
 
+pytestmark = pytest.mark.long
+
 EVERYTHING = {"ema": 0.9, "accumulate": 2, "clip_norm": 1.0, "eval_every": 1, "epochs": 3}
 
 
