@@ -9,8 +9,9 @@ import torch
 from experiments.claims import f_memory, training
 from experiments.claims.__main__ import CLAIMS, main
 from experiments.claims.figures import JOINTS, batch_of, draw_people
-from experiments.claims.findings import SIZES, Value, table_text
+from experiments.claims.findings import Value, table_text
 from experiments.claims.section import BEGIN, END, write_section
+from experiments.claims.sizes import SIZES
 from experiments.claims.training import Drawn, Job, run, shape_of, train_all
 from margipose.dsnt import make_gauss
 from margipose.model import ModelSpec

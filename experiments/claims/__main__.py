@@ -16,8 +16,9 @@ import torch
 from tqdm import tqdm
 
 from experiments.claims import __doc__ as about
-from experiments.claims.findings import SIZES, Findings, Size, table_text
+from experiments.claims.findings import Findings, table_text
 from experiments.claims.section import write_section
+from experiments.claims.sizes import SIZES, Size
 from margipose.draw import save_figure
 from margipose.files import replacing
 from margipose.train.run_dir import environment

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.claims.findings import STRATEGIES, Findings, Size, hourglass
+from experiments.claims.findings import Findings
+from experiments.claims.sizes import STRATEGIES, Size, hourglass
 from experiments.claims.training import TEST, batch_of, draw_people
 from margipose.draw.figures import new_figure, small_text
 from margipose.dsnt import euclidean_losses, make_gauss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.claims.findings import STRATEGIES, Size, hourglass
+from experiments.claims.sizes import STRATEGIES, Size, hourglass
 from experiments.claims.training import train_all
 from margipose.model import ModelSpec
 

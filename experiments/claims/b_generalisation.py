@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.claims.findings import COLOURS, STRATEGIES, Findings, Size, Value, hourglass
+from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.sizes import STRATEGIES, Size, hourglass
 from experiments.claims.training import Drawn, train_all
 from margipose.draw.figures import new_figure, small_text
 from margipose.heads import HeadSpec

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from experiments.claims.architectures import COMPARED, architectures, trained
-from experiments.claims.findings import COLOURS, Findings, Size, Value
+from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
 from margipose.model import build_model
 from margipose.train.device import pick_device

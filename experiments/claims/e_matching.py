@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.claims.architectures import COMPARED, architectures, trained
-from experiments.claims.findings import COLOURS, Findings, Size, Value
+from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
 
 

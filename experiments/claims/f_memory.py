@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from experiments.claims.findings import COLOURS, Findings, Size
+from experiments.claims.findings import COLOURS, Findings
+from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
 from margipose.dsnt import Marginals, average_loss, flat_softmax
 from margipose.heads import Head, HeadSpec

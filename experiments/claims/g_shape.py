@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.findings import Findings, Size, Value, hourglass
+from experiments.claims.findings import Findings, Value
+from experiments.claims.sizes import Size, hourglass
 from experiments.claims.training import Job, train_all
 from margipose.draw.figures import new_figure
 from margipose.heads import HeadSpec

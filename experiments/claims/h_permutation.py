@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.claims.findings import COLOURS, Findings, Size, Value
+from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.sizes import Size
 from experiments.claims.training import train_all
 from margipose.draw.figures import new_figure, small_text
 from margipose.model import ModelSpec
