@@ -11,6 +11,8 @@ from margipose.spec import to_mapping
 from margipose.train import fit, pick_device
 from margipose.train.timing import PHASES
 
+pytestmark = pytest.mark.long
+
 
 def weights(path):
     return checkpoint.load(path).model.state_dict()

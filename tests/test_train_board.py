@@ -22,6 +22,8 @@ from margipose.train.loop import Snapshot
 from margipose.train.pictures import picture_examples, shown_rows
 from margipose.train.watching import Watch
 
+pytestmark = pytest.mark.long
+
 SIDE = 64
 TITLE, GAP = 26, 4
 

@@ -21,6 +21,8 @@ from margipose.synthetic.generate import plan_sequences
 from margipose.synthetic.sequence import IMAGES_PER_CAMERA, Options, SequencePlan, interesting, make_sequence
 from margipose.synthetic.truth import Visibility
 
+pytestmark = pytest.mark.long
+
 FRAMES, SIZE = 60, 96
 
 

@@ -17,6 +17,8 @@ from margipose.synthetic.motion import ACTIVITIES, faults, random_clip
 from margipose.synthetic.poses import DOFS, from_named, outside_limits
 from margipose.synthetic.staging import Motion
 
+pytestmark = pytest.mark.long
+
 FRAMES, CLIPS = 24, 5
 SUNK_MM, FLOATING_MM = 2.0, 12.0
 """How far the lowest point may be off the floor, where the person is neither in the air nor on a seat."""

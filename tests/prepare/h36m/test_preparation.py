@@ -41,6 +41,8 @@ from tests.prepare.h36m.raw import (
     write_sequence,
 )
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 
 
