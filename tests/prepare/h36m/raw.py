@@ -1,4 +1,4 @@
-"""Human3.6M as it is downloaded: the files of two short sequences."""
+"""Human3.6M as it is downloaded, the files of two short sequences; preparing them, and what comes of it."""
 
 import tarfile
 
