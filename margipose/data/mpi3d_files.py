@@ -311,6 +311,10 @@ def read_train_annotations(path: Path, cameras: Sequence[int] | None = None) -> 
     return TrainAnnotations(np.array(kept, np.int64), frames, **arrays)
 
 
+_MAT_HEADER = b"MATLAB 5.0 MAT-file".ljust(116)
+"""Without the time of writing, which SciPy puts there: equal labels are equal bytes."""
+
+
 def write_train_annotations(path: Path, annotations: TrainAnnotations) -> None:
     """Write an `annot.mat` (MATLAB 5); `read_train_annotations` gives the same back."""
     mat = {
@@ -324,6 +328,8 @@ def write_train_annotations(path: Path, annotations: TrainAnnotations) -> None:
             mat[key][i, 0] = value.reshape(len(value), -1)
     with replacing(path) as temporary:
         scipy.io.savemat(temporary, mat, do_compression=True)
+        with temporary.open("r+b") as file:
+            file.write(_MAT_HEADER)
 
 
 @dataclass(frozen=True)
