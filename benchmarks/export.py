@@ -22,10 +22,10 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from margipose import checkpoint
 from margipose.data import PoseDataset, load_records
 from margipose.evaluate import evaluate, get_protocol
 from margipose.export import export_onnx, load_onnx
+from margipose.weights import load_model, resolve
 
 REPEATS = 15
 CALIBRATION = 64
@@ -75,11 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="name of shipped weights, or a file")
     parser.add_argument("root", type=Path, help="MPI-INF-3DHP's prepared layout, such as synthetic people")
     args = parser.parse_args()
     protocol = get_protocol("mpi3d")
-    loaded = checkpoint.load(args.model)
+    loaded = load_model(args.model)
     train, test = (
         PoseDataset(load_records("mpi3d", args.root, s, universal=True), loaded.input_spec)
         for s in ("train", "test")
@@ -93,7 +93,7 @@ def main() -> None:
         export_onnx(loaded, plain)
         quantised(plain, small, Images(train, rows))
         for name, file, one in (
-            ("PyTorch", args.model, loaded),
+            ("PyTorch", resolve(args.model), loaded),
             ("ONNX Runtime", plain, load_onnx(plain)),
             ("ONNX Runtime, int8", small, load_onnx(small)),
         ):

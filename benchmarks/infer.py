@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 import torch
 
-from margipose import checkpoint
 from margipose.checkpoint import Loaded
 from margipose.data.images import read_image
 from margipose.dsnt import Marginals, make_gauss
@@ -34,6 +33,7 @@ from margipose.infer.network import Network
 from margipose.model import PoseOutput, build_model
 from margipose.spec import InputSpec
 from margipose.synthetic import make_synthetic
+from margipose.weights import load_model
 
 REPEATS = 3
 SIDE_PX = 128
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", help="weights (default: `lite`, untrained)")
+    parser.add_argument("--model", help="name of shipped weights, or a file (default: `lite`, untrained)")
     parser.add_argument("--video", type=Path, help="of one person (default: a made one, 1280 x 720)")
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--runtimes", default="torch,onnx")
@@ -123,14 +123,14 @@ def main() -> None:
 
         torch.manual_seed(0)
         spec = InputSpec(SIDE_PX, SIDE_PX)
-        loaded = checkpoint.load(args.model) if args.model else Loaded(build_model("lite").eval(), spec, {})
+        loaded = load_model(args.model) if args.model else Loaded(build_model("lite").eval(), spec, {})
         spec = loaded.input_spec
         print(
             f"{torch.get_num_threads()} threads, crops of {spec.width} px, {decode()} frames of {video.name}"
         )
         show("decoding alone", decode)
         for runtime in args.runtimes.split(","):
-            network, _, _ = find_network(loaded, runtime=runtime)
+            network = find_network(loaded, runtime=runtime).network
             images = torch.zeros(1, 3, spec.height, spec.width)
 
             def alone(network: Network = network, images: torch.Tensor = images) -> int:

@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from margipose import checkpoint
+from margipose.checkpoint import Loaded
 from margipose.data import PoseDataset, Records, load_records
 from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol
 from margipose.files import replacing
+from margipose.weights import load_model
 
 LIMBS = tuple(
     f"{side}_{part}"
@@ -49,14 +50,14 @@ def _records(part: str) -> Records:
     return load_records(name, folder, split, universal=False)
 
 
-def _evaluate(loaded: checkpoint.Loaded, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
+def _evaluate(loaded: Loaded, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
     dataset = PoseDataset(records, loaded.input_spec)
     return evaluate(loaded.model, dataset, protocol, crops="flip" if flip else "one", progress=True)
 
 
-def measure(model: Path, args: argparse.Namespace) -> dict[str, float]:
+def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
     """What is asked for, of one network: shares in per cent, lengths in mm."""
-    loaded = checkpoint.load(model)
+    loaded = load_model(model)
     found: dict[str, float] = {}
     if args.synthetic is not None:
         protocol = get_protocol("mpi3d")
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="names of shipped weights, or files")
     parser.add_argument("--synthetic", type=Path, metavar="DIR")
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
@@ -89,7 +90,7 @@ def main() -> None:
     if args.synthetic is args.lspet is args.real is None:
         parser.error("nothing to measure: give --synthetic, --lspet or --real")
     try:
-        rows = {str(model): measure(model, args) for model in args.models}
+        rows = {model: measure(model, args) for model in args.models}
         if args.json is not None:
             with replacing(args.json) as temporary:
                 temporary.write_text(json.dumps(rows, indent=1) + "\n")

@@ -5,7 +5,8 @@ The way of the data, and the module that does each step:
     files -> `data` (records, samples, batches) -> `model` (heatmaps) -> `dsnt` (coordinates)
     -> `augment`, `camera` (millimetres) -> `metrics` -> `evaluate` (tables)
 
-`margipose.Predictor` (from `margipose.infer`) does all of it for images.
+`margipose.Predictor` (from `margipose.infer`) does all of it for images; `margipose.load_model` (from
+`margipose.weights`) gives a network by name, or from a file.
 """
 
 import importlib
@@ -13,7 +14,7 @@ from typing import Any
 
 __version__ = "1.0.0.dev0"
 
-_LAZY = {"Predictor": "margipose.infer"}
+_LAZY = {"Predictor": "margipose.infer", "load_model": "margipose.weights"}
 """Names that are imported when they are first asked for: importing the package alone stays cheap."""
 
 

@@ -28,7 +28,8 @@ class TrainConfig:
         run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
         model: the network.
         pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
-        start_from: file of weights to start all of the network from; empty for none.
+        start_from: weights to start all of the network from, by name (`margipose.weights`) or as a file;
+            empty for none.
         input: what the network is fed, and the space it predicts in; with `universal_scale`, 3D labels
             are read at universal scale.
         train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.

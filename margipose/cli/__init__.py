@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 
 from margipose import __version__
-from margipose.cli import checking, evaluation, exporting, inference, prepare, training, viewing
+from margipose.cli import checking, evaluation, exporting, inference, models, prepare, training, viewing
 from margipose.cli.command import Parser, adder
 
 __all__ = ["build_parser", "main"]
@@ -64,6 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="margipose", description="3D human pose from one RGB image.")
     parser.add_argument("--version", action="version", version=f"margipose {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for module in (training, prepare, checking, evaluation, inference, exporting, viewing):
+    for module in (training, prepare, checking, evaluation, inference, models, exporting, viewing):
         module.add(adder(commands))
     return parser

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["DATASET_NAMES", "AddCommand", "Parser", "add_prepared", "adder"]
+__all__ = ["DATASET_NAMES", "AddCommand", "Parser", "add_model", "add_prepared", "adder"]
 
 DATASET_NAMES = "h36m, mpi3d, mpii, lsp, lspet or custom"
 """Names of data sets, for help: asking the code for them would import PyTorch."""
@@ -49,3 +49,16 @@ def add_prepared(sub: argparse.ArgumentParser, dest: str) -> None:
     """Add the name of a data set, as `dest`, and the folder that it is in, as `root`."""
     sub.add_argument(dest, metavar="NAME", help=f"the data set: {DATASET_NAMES}")
     sub.add_argument("root", type=Path, metavar="ROOT", help="its folder, in its prepared layout")
+
+
+def add_model(
+    group: argparse._ActionsContainer, name: str, *, onnx: bool = False, default: str | None = None
+) -> None:
+    """Add the argument or option `name` that says which weights are meant (`margipose.weights.resolve`)."""
+    kinds = ".safetensors, .onnx, or" if onnx else ".safetensors, or"
+    about = f"weights: a name that `margipose models` lists, or a file: {kinds} a .pth of the original"
+    if not name.startswith("-"):
+        group.add_argument(name, metavar="MODEL" if name == "model" else None, help=about)
+        return
+    shown = f"{about} (default: {default})" if default else about
+    group.add_argument(name, metavar="NAME|FILE", default=default, help=shown)

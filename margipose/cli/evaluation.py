@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margipose.cli.command import DATASET_NAMES, AddCommand
+from margipose.cli.command import DATASET_NAMES, AddCommand, add_model
 from margipose.cli.outputs import add_outputs, check_outputs, table_text, tell_written, write_outputs
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ def add(command: AddCommand) -> None:
         _eval,
         "score a network, or anybody's predictions, on a data set by a published protocol",
         "margipose eval --model runs/h36m/model.safetensors --dataset h36m --root /data/h36m\n"
-        "margipose eval --model m.safetensors --dataset mpi3d --root /data/mpi3d --multicrop "
+        "margipose eval --model lite --dataset mpi3d --root /data/mpi3d --multicrop "
         "--save-predictions m.npz\n"
         "margipose eval --predictions theirs.mat --dataset mpi3d --root /data/mpi3d --plots plots\n"
         "margipose eval --predictions theirs.json --dataset h36m --root /data/h36m --protocol h36m_s11",
     )
     what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="FILE", help="weights: .safetensors, or a .pth of the original")
+    add_model(what, "--model")
     what.add_argument(
         "--predictions",
         type=Path,
@@ -131,6 +131,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _eval(args: argparse.Namespace) -> None:
     from margipose.evaluate import published_table, read_predictions, score_predictions
     from margipose.evaluate.tables import document, joints_table, results_table
+    from margipose.weights import label
 
     protocol = _protocol(args)
     for name in args.metrics or ():
@@ -150,7 +151,7 @@ def _eval(args: argparse.Namespace) -> None:
         name = str(args.predictions)
     else:
         evaluation = _evaluate_network(args, protocol)
-        name = str(args.model)
+        name = label(args.model)
         notes += ["Poses are means over an image and its mirror image."] if args.flip else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
     shown = args.metrics or [m.name for m in evaluation.protocol.metrics[:_SHOWN]]
@@ -208,23 +209,24 @@ def _missing(records: Records, protocol: Protocol, evaluation: Evaluation) -> li
 
 
 def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluation:
-    from margipose import checkpoint
     from margipose.data import PoseDataset
     from margipose.evaluate import evaluate, predictions_of, select, write_predictions
     from margipose.evaluate.matching import identify
     from margipose.evaluate.prediction_files import check_suffix
     from margipose.train import pick_device
+    from margipose.weights import load_model, resolve
 
     for flag in ("unit", "space", "joints", "allow_missing", "unchecked"):
         if getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} is for --predictions, not for --model")
+    resolve(args.model)  # before the data are read
     records = select(_load(args, protocol), protocol)
     if args.save_predictions is not None:
         # Before the network runs for hours.
         check_suffix(args.save_predictions)
         identify(records)
     device = pick_device(args.device)
-    loaded = checkpoint.load(args.model, device)
+    loaded = load_model(args.model, device)
     evaluation = evaluate(
         loaded.model,
         PoseDataset(records, loaded.input_spec),

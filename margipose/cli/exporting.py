@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import AddCommand, add_model
 
 __all__ = ["add"]
 
@@ -16,11 +16,11 @@ def add(command: AddCommand) -> None:
         "export",
         _export,
         "write a network as ONNX or as a torch.export program, and compare its outputs with PyTorch's",
-        "margipose export model.safetensors model.onnx\n"
+        "margipose export lite lite.onnx\n"
         "margipose export model.safetensors small.onnx --heatmaps none\n"
         "margipose export margipose-mpi3d.pth margipose-mpi3d.pt2 --heatmaps all",
     )
-    sub.add_argument("model", help="weights: .safetensors, or a .pth of the original")
+    add_model(sub, "model")
     sub.add_argument(
         "out", type=Path, metavar="OUT", help="the file to write: .onnx, or .pt2 for torch.export"
     )
@@ -34,10 +34,10 @@ def add(command: AddCommand) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from margipose import checkpoint
     from margipose.export import export
+    from margipose.weights import load_model
 
-    loaded = checkpoint.load(args.model)
+    loaded = load_model(args.model)
     spec = loaded.input_spec
     done = export(loaded, args.out, heatmaps=args.heatmaps, opset=args.opset)
     print(f"{done.path}: {done.format}, {done.size_bytes / 1e6:.1f} MB")

@@ -6,11 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import AddCommand, add_model
+from margipose.weights import DEFAULT
 
 __all__ = ["add"]
 
-EPILOG = """margipose infer photo.jpg --model runs/h36m/model.safetensors --box 120,40,380,620
+EPILOG = """margipose infer photo.jpg
+margipose infer photo.jpg --model runs/h36m/model.safetensors --box 120,40,380,620
 margipose infer photo.jpg --model m.pth --camera 1145,1143,512,515 --out results
 margipose infer holiday/ 'more/*.png' --model m.safetensors --detector yolov8n.onnx --fov 65
 margipose infer walk.mp4 --model m.safetensors --smooth --format json,bvh,overlay
@@ -26,7 +28,7 @@ def add(command: AddCommand) -> None:
         metavar="INPUT",
         help="images, videos, folders of them, patterns, or webcam[:NUMBER]",
     )
-    sub.add_argument("--model", required=True, help="weights: .safetensors, .onnx, or a .pth of the original")
+    add_model(sub, "--model", onnx=True, default=DEFAULT)
     sub.add_argument(
         "--out", type=Path, default=Path(), help="folder for the results (default: the current one)"
     )

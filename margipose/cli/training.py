@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margipose.cli.command import AddCommand
+from margipose.cli.command import AddCommand, add_model
 from margipose.spec import closest
 
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ def add(command: AddCommand) -> None:
         "rewrite a .pth of the original implementation in this project's safe format",
         "margipose convert margipose-mpi3d.pth margipose-mpi3d.safetensors",
     )
-    sub.add_argument("old", type=Path)
-    sub.add_argument("new", type=Path)
+    add_model(sub, "old")
+    sub.add_argument("new", type=Path, help="the file to write: .safetensors")
 
     sub = command(
         "describe",
         _describe,
         "show what a file of weights says about itself",
-        "margipose describe runs/h36m/model.safetensors",
+        "margipose describe lite\nmargipose describe runs/h36m/model.safetensors",
     )
-    sub.add_argument("file", type=Path)
+    add_model(sub, "model")
 
 
 def _add_config(sub: argparse.ArgumentParser) -> None:
@@ -214,12 +214,14 @@ def _lr_range_test(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     from margipose import checkpoint
+    from margipose.weights import resolve
 
-    checkpoint.convert(args.old, args.new)
+    checkpoint.convert(resolve(args.old), args.new)
     print(f"weights: {args.new}")
 
 
 def _describe(args: argparse.Namespace) -> None:
     from margipose import checkpoint
+    from margipose.weights import resolve
 
-    print(json.dumps(checkpoint.describe(args.file), indent=2))
+    print(json.dumps(checkpoint.describe(resolve(args.model)), indent=2))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from margipose.cli.command import AddCommand, add_prepared
+from margipose.cli.command import AddCommand, add_model, add_prepared
 
 __all__ = ["add"]
 
@@ -22,9 +21,7 @@ def add(command: AddCommand) -> None:
     )
     add_prepared(sub, "dataset")
     sub.add_argument("--split", help="default: the one that its protocol scores")
-    sub.add_argument(
-        "--model", type=Path, metavar="FILE", help="weights: .safetensors, .pth of the original, or .onnx"
-    )
+    add_model(sub, "--model", onnx=True)
     sub.add_argument(
         "--limit",
         type=int,
@@ -49,6 +46,7 @@ def _view(args: argparse.Namespace) -> None:
     from margipose.spec import closest
     from margipose.train import pick_device
     from margipose.view import Examples, serve
+    from margipose.weights import load_model, resolve
 
     if args.limit < 0:
         raise ValueError(f"--limit: expected 0 or more, got {args.limit}")
@@ -62,14 +60,13 @@ def _view(args: argparse.Namespace) -> None:
     )
     loaded = None
     if args.model is not None:
-        if args.model.suffix == ".onnx":
+        path = resolve(args.model)
+        if path.suffix == ".onnx":
             from margipose.export import load_onnx
 
-            loaded = load_onnx(args.model)
+            loaded = load_onnx(path)
         else:
-            from margipose import checkpoint
-
-            loaded = checkpoint.load(args.model, pick_device(args.device))
+            loaded = load_model(path, pick_device(args.device))
         if args.limit and len(records) > args.limit:
             print(f"{args.limit} of {len(records)} examples, evenly spaced (--limit 0 for all)")
             records = records.select(np.linspace(0, len(records) - 1, args.limit).round().astype(int))

@@ -17,6 +17,7 @@ from margipose.dsnt import Marginals
 from margipose.model import PoseOutput
 from margipose.spec import InputSpec
 from margipose.train import pick_device
+from margipose.weights import label, resolve
 
 __all__ = ["Model", "Network", "Ready", "Runtime", "TorchNetwork", "find_network"]
 
@@ -33,8 +34,8 @@ class Network(Protocol):
 
 
 Model = str | os.PathLike[str] | Loaded | nn.Module | Callable[[Tensor], PoseOutput]
-"""A file of weights (`.safetensors`, the original's `.pth`, `.onnx`), one that is loaded, or any callable as
-described for `Network`."""
+"""Weights by name (`margipose.weights`), a file of them (`.safetensors`, the original's `.pth`, `.onnx`), one
+that is loaded, or any callable as described for `Network`."""
 
 
 class Ready(NamedTuple):
@@ -93,7 +94,7 @@ def find_network(
             that end in `.onnx` are always run so.
 
     Raises:
-        ValueError: if the argument cannot be used; as `checkpoint.load`.
+        ValueError: if the argument cannot be used; as `resolve` and `checkpoint.load`.
         FileNotFoundError: if there is no such file.
         ImportError: naming the extra, if ONNX Runtime is wanted and missing.
     """
@@ -102,11 +103,11 @@ def find_network(
     if isinstance(model, (str, os.PathLike)):
         if input_spec is not None:
             raise ValueError("input_spec: comes with a file of weights; leave it out")
-        path = Path(model)
+        path, name = resolve(model), label(model)
         if path.suffix.lower() == ".onnx":
-            return _from_onnx(path, str(path))
+            return _from_onnx(path, name)
         loaded = checkpoint.load(path, "cpu" if runtime == "onnx" else pick_device(str(device)))
-        return _exported(loaded, str(path)) if runtime == "onnx" else _from_torch(loaded, str(path))
+        return _exported(loaded, name) if runtime == "onnx" else _from_torch(loaded, name)
     if isinstance(model, Loaded):
         return _exported(model, "model") if runtime == "onnx" else _from_torch(model, "model")
     if not callable(model):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import Sample
 from margipose.dsnt import average_loss
@@ -25,6 +24,7 @@ from margipose.spec import to_mapping
 from margipose.train.device import autocast
 from margipose.train.distributed import World
 from margipose.train.timing import Phases
+from margipose.weights import load_model
 
 __all__ = ["Engine", "NotFinite"]
 
@@ -231,7 +231,7 @@ def _started(config: TrainConfig) -> nn.Module:
     without a word. The image's size may differ, as the network takes several, and so may the scale of the
     labels, which the training goes on to change.
     """
-    loaded = checkpoint.load(config.start_from)
+    loaded = load_model(config.start_from)
     mine = config.input
     spec = replace(
         loaded.input_spec, width=mine.width, height=mine.height, universal_scale=mine.universal_scale

@@ -30,6 +30,7 @@ import margipose
 from margipose.config import TrainConfig
 from margipose.files import replacing
 from margipose.spec import to_mapping
+from margipose.weights import label
 
 __all__ = ["Progress", "RunDir", "damaged", "provenance", "read_history"]
 
@@ -227,9 +228,12 @@ def read_history(folder: Path) -> list[tuple[str, float, int]]:
 
 def provenance(config: TrainConfig) -> dict[str, Any]:
     """What a checkpoint tells about its making."""
-    return {
+    about = {
         "config": to_mapping(config),
         "margipose": margipose.__version__,
         "commit": _git("describe", "--always", "--dirty"),
         "torch": torch.__version__,
     }
+    if config.start_from:
+        about["started_from"] = label(config.start_from)
+    return about

@@ -1,0 +1,209 @@
+"""Make a trained network part of the package, under a name.
+
+    python experiments/ship.py runs/lite/model.safetensors lite --card card.json
+
+`card.json` says what the file's readers must know:
+
+    {"description": "EfficientNet-Lite0, two stages",
+     "data": "synthetic people",
+     "licence": "anything that Apache-2.0 allows",
+     "scores": [{"measure": "PCK@150, synthetic people, %", "value": 71.2, "command": "margipose eval ..."}]}
+
+The weights are stored in half precision, if the network then answers as before, on noise and on pictures:
+coordinates at most 0.02 apart (the crop is 2 wide), cells of heatmaps at most 0.01 (their sum is 1). The file
+keeps the document that travels with the weights, without the folders of the machine that trained them and
+with the card's words; the same input gives the same file, bit for bit. Scores stay in the index, so that what
+was measured of a file can be added by the same command. The file that had the name before is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from margipose import checkpoint
+from margipose.files import replacing
+from margipose.model import PoseOutput
+from margipose.spec import InputSpec, from_mapping, to_mapping
+from margipose.weights.shipped import FOLDER, INDEX, Score, Shipped, is_name, read_index, sha256
+
+__all__ = ["Card", "Difference", "compare", "ship"]
+
+LARGEST_BYTES = 12_000_000
+MOST_COORDS, MOST_HEATMAPS = 0.02, 0.01
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a user must know of weights; see `margipose.weights.Shipped`."""
+
+    description: str
+    data: str
+    licence: str
+    scores: tuple[Score, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("description", "data", "licence"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name}: must not be empty")
+
+
+class Difference(NamedTuple):
+    """The largest differences between two networks' answers: normalised coordinates, cells of heatmaps."""
+
+    coords: float
+    heatmaps: float
+
+
+def read_card(path: Path) -> Card:
+    """The card in a JSON file.
+
+    Raises:
+        ValueError: naming the file, if it holds none.
+        OSError: if it cannot be read.
+    """
+    try:
+        return from_mapping(Card, json.loads(path.read_text(encoding="utf-8")), "card")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def ship(source: Path, name: str, card: Card, folder: Path = FOLDER) -> tuple[Path, Difference]:
+    """Add weights to an index, or replace those of the same name, all of it or nothing.
+
+    Args:
+        source: a file that `checkpoint.load` reads.
+        name: small letters and digits, with hyphens between them.
+        card: what the index says of the weights.
+        folder: of the index.
+
+    Returns:
+        The file, and how far its answers are from the source's.
+
+    Raises:
+        ValueError: if the name is none, the weights do not fit half precision, or the file becomes too large.
+        OSError: if something cannot be read or written.
+    """
+    if not is_name(name):
+        raise ValueError(f"name: expected small letters and digits, with hyphens between them, got {name!r}")
+    entries = read_index(folder) if (folder / INDEX).exists() else {}
+    loaded = checkpoint.load(source)
+    words = {"description": card.description, "data": card.data, "licence": card.licence}
+    provenance = {**without_folders(loaded.provenance), **words}
+    with tempfile.TemporaryDirectory() as temporary:
+        half = Path(temporary) / "half.safetensors"
+        try:
+            checkpoint.save(half, loaded.model, loaded.input_spec, provenance, torch.float16)
+        except ValueError as error:
+            raise ValueError(f"{source}: does not fit half precision ({error})") from error
+        size = half.stat().st_size
+        if size > LARGEST_BYTES:
+            raise ValueError(f"{source}: {size} bytes in half precision, at most {LARGEST_BYTES} are shipped")
+        difference = compare(loaded.model, checkpoint.load(half).model, loaded.input_spec)
+        # Written so that what is not a number does not pass.
+        if not (difference.coords <= MOST_COORDS and difference.heatmaps <= MOST_HEATMAPS):
+            raise ValueError(
+                f"{source}: answers otherwise in half precision: coordinates differ by "
+                f"{difference.coords:.2g} (at most {MOST_COORDS:g}), heatmaps by {difference.heatmaps:.2g} "
+                f"(at most {MOST_HEATMAPS:g})"
+            )
+        digest = sha256(half)
+        target = folder / f"{name}-{digest[:8]}.safetensors"
+        before = entries.get(name)
+        is_new = before is None or before.file != target.name
+        with replacing(target) as partial:
+            partial.write_bytes(half.read_bytes())
+    try:
+        entries[name] = Shipped(target.name, digest, **words, scores=card.scores)
+        _write_index(folder, entries)
+    except BaseException:
+        if is_new:
+            target.unlink()
+        raise
+    # Last: until here, the index names a file that is there.
+    if before is not None and is_new:
+        (folder / before.file).unlink(missing_ok=True)
+    return target, difference
+
+
+def _write_index(folder: Path, entries: Mapping[str, Shipped]) -> None:
+    content = {name: to_mapping(entries[name]) for name in sorted(entries)}
+    with replacing(folder / INDEX) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which absolute paths are their last parts: where files lay concerns nobody else."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(v) for v in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name
+    return value
+
+
+@torch.inference_mode()
+def compare(a: torch.nn.Module, b: torch.nn.Module, spec: InputSpec) -> Difference:
+    """How far apart two networks' answers are, at most, on noise and pictures of the size that they take."""
+    coords, heatmaps = [], [torch.zeros(())]  # networks of one head have no planes
+    for image in _images(spec):
+        one, other = a(image[None]), b(image[None])
+        coords.append((one.coords_norm - other.coords_norm).abs().max())
+        if isinstance(one, PoseOutput):
+            heatmaps += [
+                (mine - theirs).abs().max() for mine, theirs in zip(one.stages[-1], other.stages[-1])
+            ]
+    return Difference(*(float(torch.stack(values).max()) for values in (coords, heatmaps)))
+
+
+def _images(spec: InputSpec) -> list[Tensor]:
+    """Noise as large as normalised images are, and flat, graded, striped and spotted pictures."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.meshgrid(
+        torch.linspace(-1, 1, spec.width), torch.linspace(-1, 1, spec.height), indexing="xy"
+    )
+    tints = torch.rand(12, 3, 1, 1, generator=generator)
+    shapes = [torch.zeros_like(x), torch.ones_like(x), (x + 1) / 2, (y + 1) / 2]
+    shapes += [(torch.sin(x * n) * torch.cos(y * n) + 1) / 2 for n in (3.0, 12.0, 50.0)]
+    shapes += [torch.exp(-((x - 0.3) ** 2 + (y / 2) ** 2) / size) for size in (0.02, 0.1, 0.5)]
+    shapes += [((x.abs() < 0.2) & (y.abs() < 0.7)).float(), (x * y > 0).float()]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    pictures = [(shape * tint - mean) / std for shape, tint in zip(shapes, tints)]
+    noise = torch.randn(4, 3, spec.height, spec.width, generator=generator)
+    return [*pictures, *noise]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, metavar="FILE", help="the weights")
+    parser.add_argument("name", help="what users call them")
+    parser.add_argument("--card", type=Path, required=True, metavar="JSON", help="see above")
+    parser.add_argument("--into", type=Path, default=FOLDER, metavar="DIR", help="default: the package")
+    args = parser.parse_args()
+    try:
+        path, difference = ship(args.source, args.name, read_card(args.card), args.into)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
+    print(f"{args.name}: {path}, {path.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"half precision: coordinates differ by {difference.coords:.1e}, "
+        f"heatmaps by {difference.heatmaps:.1e} at most"
+    )
+
+
+if __name__ == "__main__":
+    main()
