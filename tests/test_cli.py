@@ -135,7 +135,10 @@ def test_train_list(capsys):
         (["train", "epochs=true"], "expected int, got bool"),
         (["train"], "nothing to train on"),
         (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown data set 'coco'"),
-        (["eval", "--model", "m", "--dataset", "mpi3d", "--root", "nowhere"], "nowhere: no such folder"),
+        (
+            ["eval", "--model", "m.safetensors", "--dataset", "mpi3d", "--root", "nowhere"],
+            "nowhere: no such folder",
+        ),
         (["infer", "nothing.jpg", "--model", "m"], "nothing.jpg: cannot be read"),
         (["describe", "nothing.safetensors"], "nothing.safetensors"),
         (["prepare", "synthetic", "x", "--frames", "0"], "--frames must be at least 1"),

@@ -200,7 +200,10 @@ def test_questions_are_answered_on_the_command_line(data, tmp_path, capsys):
     [
         (["eval", "--model", "m", "--unit", "mm"], "--unit is for --predictions"),
         (["eval", "--model", "m", "--allow-missing"], "--allow-missing is for --predictions"),
-        (["eval", "--model", "m", "--save-predictions", "p.pkl"], "p.pkl: predictions are read and written"),
+        (
+            ["eval", "--model", "m.safetensors", "--save-predictions", "p.pkl"],
+            "p.pkl: predictions are read and written",
+        ),
         (["eval", "--predictions", "old.npz", "--flip"], "--flip is for --model"),
         (["eval", "--predictions", "old.npz", "--save-predictions", "p.npz"], "--save-predictions is for"),
         (["eval", "--predictions", "nothing.npz"], "nothing.npz: no such file"),
