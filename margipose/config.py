@@ -62,7 +62,7 @@ class TrainConfig:
         checkpoint_minutes: the run can go on from a point at most so long ago, or from the last epoch.
         keep_checkpoints: how many networks of past epochs to keep.
         on_bad_sample: what to do about an example that cannot be read: stop, or take another one.
-        on_bad_loss: what to do about a loss that is not finite: stop, or leave the step out ...
+        on_bad_loss: what to do about a loss or gradient that is not finite: stop, or leave the step out ...
         bad_loss_limit: ... as long as no more than so many were.
         seed: of the initial weights, the order of examples and the augmentation.
         workers: processes that prepare samples, for each process that trains.

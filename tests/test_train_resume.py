@@ -289,6 +289,24 @@ def test_a_signal_ends_an_evaluation_at_once(tiny, tmp_path, monkeypatch):
     assert lines(tmp_path / "other") == before
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_finite_loss_whose_gradient_is_not_changes_nothing(tiny, clip_norm):
+    settings = {**tiny, "on_bad_loss": "skip", "ema": 0.9, "clip_norm": clip_norm}
+    engine = Engine(combine([], settings), torch.device("cpu"))
+    dataset = PoseDataset(load_records("mpi3d", tiny["data_roots"]["mpi3d"], "train"), InputSpec(64, 64))
+    batch = torch.utils.data.default_collate([dataset[i] for i in range(4)])
+    before = {k: v.clone() for k, v in engine.model.state_dict().items()}
+    weight = next(engine.model.parameters())
+    infinite = weight.register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
+    with pytest.raises(NotFinite, match="gradient"):
+        engine.step([batch], 1, 10)
+    assert same(before, engine.model.state_dict())
+    assert same(before, engine.best_model.state_dict())
+    infinite.remove()
+    assert engine.step([batch], 2, 10).isfinite()
+    assert all(v.isfinite().all() for v in engine.model.state_dict().values())
+
+
 @pytest.fixture
 def spoiled(people, tmp_path):
     """A data set with two images that cannot be read."""

@@ -30,7 +30,7 @@ __all__ = ["Engine", "NotFinite"]
 
 
 class NotFinite(ValueError):
-    """A loss that is NaN or infinite; the weights have not been changed by it."""
+    """A loss, or the gradient of one, that is NaN or infinite; the weights have not been changed by it."""
 
 
 class _Placed(NamedTuple):
@@ -106,8 +106,9 @@ class Engine:
             The loss, a scalar: the mean over all joints that count.
 
         Raises:
-            NotFinite: if the loss is. Weights, statistics and averages stay as they are, the statistics only
-                where the configuration skips such steps.
+            NotFinite: if the loss or its gradient is. Weights, statistics and averages stay as they are, the
+                statistics only where the configuration skips such steps. With `fp16`, gradients that
+                overflow are the scaler's business: it leaves the update out, and scales the next one less.
         """
         config = self.config
         self._set_rate(*learning_rate(config.schedule, step, total, config.lr, config.momentum))
@@ -125,11 +126,14 @@ class Engine:
         for number, (batch, n) in enumerate(zip(batches, counts), 1):
             total += self._descend(batch, n / whole, last=number == len(batches))
         total = self.world.sum_(total)
-        if not total.isfinite():
+        try:
+            if not total.isfinite():
+                raise NotFinite("the loss is not finite")
+            self._update()
+        except NotFinite:
             for buffer, value in zip(self.model.buffers(), statistics):
                 buffer.copy_(value)
-            raise NotFinite(f"the loss is {total.item()}")
-        self._update()
+            raise
         self.phases.end("optimiser")
         return total
 
@@ -147,9 +151,15 @@ class Engine:
         return loss.detach()
 
     def _update(self) -> None:
-        if self.config.clip_norm > 0:
+        clip = self.config.clip_norm
+        if clip > 0:
             self._scaler.unscale_(self._optimiser)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
+        # A finite loss can have a gradient that is not, and one step with that leaves no weight usable.
+        if not self._scaler.is_enabled() and not norm.isfinite():
+            raise NotFinite("the gradient of the loss is not finite")
+        if clip > 0:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
         with warnings.catch_warnings():
             # The schedule is ours, and is not stepped.
             warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*")

@@ -86,7 +86,7 @@ def fit(
 
     Raises:
         ValueError: for data that is missing or does not fit, a directory with a different run in it, a batch
-            that cannot be split over the processes, or a loss that is not finite.
+            that cannot be split over the processes, or a loss, or its gradient, that is not finite.
         OSError: if the directory cannot be written to, a process that prepares samples ends, or another
             process of the run does. What was written before stays.
         Interrupted: after SIGINT or SIGTERM, in all processes even if one of them received it.
@@ -287,21 +287,19 @@ class _Run:
                 done.bad_losses.append(step)
             else:
                 with self.world.agreed():
-                    raise ValueError(self._about_bad_loss(batch, step)) from error
+                    raise ValueError(self._about_bad_loss(batch, step, str(error))) from error
         done.step = step
         self.engine.phases.step(config.batch_size)
 
-    def _about_bad_loss(self, batch: Batch, step: int) -> str:
+    def _about_bad_loss(self, batch: Batch, step: int, what: str) -> str:
         rows, images = examples_of(batch, self.config, self.datasets, self.world, step)
         path = self.world.from_main(lambda: self._directory.note_bad_batch(step, images, rows))
         if self.done.bad_losses:
             return (
-                f"the loss was not finite in {len(self.done.bad_losses) + 1} steps, the last of them {step} "
-                f"(its examples: {path}): try a smaller lr or clip_norm=1"
+                f"the loss or its gradient was not finite in {len(self.done.bad_losses) + 1} steps, the last "
+                f"of them {step} (its examples: {path}): try a smaller lr or clip_norm=1"
             )
-        return (
-            f"the loss is not finite at step {step} (its examples: {path}): try a smaller lr or clip_norm=1"
-        )
+        return f"{what} at step {step} (its examples: {path}): try a smaller lr or clip_norm=1"
 
     def _log_steps(self) -> None:
         """Tell what is not worth keeping: it goes by the clock, or is part of a mean that is kept."""
