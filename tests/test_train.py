@@ -154,6 +154,27 @@ def test_a_damaged_run_is_named(tiny, tmp_path, name, content):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_state_that_cannot_be_read_is_not_called_damaged(tiny, tmp_path, monkeypatch):
+    settings = combine([], {**tiny, "epochs": 1, "eval_set": ""})
+    fit(settings)
+
+    def failing(path, **_):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(OSError, match=r"Input/output error: .*state\.pt"):
+        fit(settings)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "["])
+def test_a_damaged_record_of_environments_is_named(tiny, tmp_path, content):
+    settings = combine([], {**tiny, "epochs": 1, "eval_set": ""})
+    fit(settings)
+    (tmp_path / "run" / "environment.json").write_text(content)
+    with pytest.raises(ValueError, match=r"environment\.json: not a list of environments; remove it"):
+        fit(settings)
+
+
 def test_weights_are_kept_if_the_evaluation_fails(tiny, people, tmp_path):
     shutil.copytree(people / "test", tmp_path / "data" / "test")
     shutil.copytree(people / "train", tmp_path / "data" / "train")

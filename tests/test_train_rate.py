@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from margipose.cli import main
 from margipose.config import combine
+from margipose.data import load_records
 from margipose.train import RangeTest, lr_range_test
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.rate import smooth
@@ -41,6 +43,26 @@ def test_rates_grow_by_a_factor_and_the_loss_follows(tiny):
     assert np.array_equal(again.losses, found.losses)
 
 
+def test_batches_come_in_the_parts_and_with_the_leniency_of_a_training(tiny, people, tmp_path, monkeypatch):
+    shutil.copytree(people / "train", tmp_path / "data" / "train")
+    settings = {**tiny, "data_roots": {"mpi3d": str(tmp_path / "data")}, "accumulate": 2}
+    records = load_records("mpi3d", tmp_path / "data", "train")
+    for path in records.images[::2]:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="jpg"):
+        lr_range_test(combine([], settings), 1e-5, 1e-2, 3)
+    parts, learn = [], Engine.learn
+
+    def spy(self, batches, lr):
+        parts.append([len(batch.image) for batch in batches])
+        return learn(self, batches, lr)
+
+    monkeypatch.setattr(Engine, "learn", spy)
+    found = lr_range_test(combine([], {**settings, "on_bad_sample": "skip"}), 1e-5, 1e-2, 3)
+    assert parts == [[4, 4]] * 3
+    assert np.isfinite(found.losses).all()
+
+
 @pytest.mark.parametrize("ending", [50.0, float("nan")])
 def test_ends_where_the_loss_diverges(tiny, monkeypatch, ending):
     losses = iter([2.0, 1.0, 1.0, 1.0, *[ending] * 30])
@@ -73,3 +95,11 @@ def test_the_command_leaves_a_plot_and_numbers(tiny, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     assert main([*command, "--lowest", "3", "--highest", "1"]) == 2
     assert "expected 0 < lowest < highest" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Engine, "learn", lambda *_: pytest.fail("it began"))
+    (tmp_path / "file").write_text("")
+    words = [f"{k}={json.dumps(v)}" for k, v in tiny.items()]
+    assert main(["lr-range-test", *words, "--out", str(tmp_path / "file" / "rates")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err

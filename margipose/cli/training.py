@@ -197,6 +197,7 @@ def _lr_range_test(args: argparse.Namespace) -> None:
     from margipose.train import lr_range_test
 
     config = _configured(args)
+    args.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is told before the work
     found = lr_range_test(config, args.lowest, args.highest, args.steps, progress=True)
     with replacing(args.out / "lr_range_test.json") as temporary:
         temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n")

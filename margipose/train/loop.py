@@ -183,6 +183,8 @@ class _Run:
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.engine.load_state_dict(state)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:  # what does not fit comes to light in every way that there is
             raise damaged(self.path / "state.pt") from error
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from margipose.config import TrainConfig
-from margipose.data.loading import batches
-from margipose.data.sampling import MixedDataset, ShuffledDraws
+from margipose.train.batches import batch_parts
 from margipose.train.device import pick_device
+from margipose.train.distributed import World
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.sets import load_training_sets
 
@@ -90,11 +90,12 @@ def lr_range_test(
     written. The defaults suit SGD; adaptive optimisers want rates a thousand times smaller.
 
     Args:
-        config: as for `fit`; its rate, schedule and lengths do not matter.
+        config: as for `fit`, with the same examples in the same parts of batches; its rate, schedule and
+            lengths do not matter.
         progress: show a progress bar.
 
     Raises:
-        ValueError: for data that do not fit, or rates and steps out of range.
+        ValueError: for data that are missing or do not fit, or rates and steps out of range.
     """
     if not 0 < lowest < highest < float("inf"):
         raise ValueError(f"learning rates: expected 0 < lowest < highest, got {lowest} and {highest}")
@@ -104,15 +105,13 @@ def lr_range_test(
     datasets = load_training_sets(config)
     engine = Engine(config, device)
     engine.model.train()
-    count = steps * config.batch_size
-    draws = ShuffledDraws([len(d) for d in datasets], count, config.seed, config.shares or None)
-    loader = batches(MixedDataset(datasets), config.batch_size, config.workers, device, draws)
+    loader = batch_parts(config, datasets, World(), device, 0, steps)
     rates, losses, least = np.geomspace(lowest, highest, steps), [], float("inf")
     bar = tqdm(loader, "range test", steps, unit="batch", disable=not progress, leave=False)
     with bar, contextlib.closing(loader):
         for rate, batch in zip(rates, bar):
             try:
-                losses.append(engine.learn([batch], float(rate)).item())
+                losses.append(engine.learn(batch.parts, float(rate)).item())
             except NotFinite:
                 break
             now = smooth(losses)[-1]

@@ -111,6 +111,8 @@ class RunDir:
         path = self.path / "environment.json"
         entries = _read_json(path, list, "not a list of environments; remove it") if path.exists() else []
         now = {**environment(), "processes": processes}
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"{path}: not a list of environments; remove it")
         if not entries or {**entries[-1], "started": ""} != {**now, "started": ""}:
             _write_json(path, [*entries, now])
 
@@ -119,6 +121,7 @@ class RunDir:
 
         Raises:
             ValueError: naming the file, if it is not a run's state.
+            OSError: if it cannot be read.
         """
         if not self.state.exists():
             return Progress(), None
@@ -128,6 +131,8 @@ class RunDir:
             done = Progress(**found["progress"])
             done.history = [(str(name), float(value), int(step)) for name, value, step in done.history]
             return done, found["engine"]
+        except (OSError, MemoryError):  # which say nothing about the file, and must not cost it
+            raise
         except Exception as error:  # whatever the unpickler trips over
             raise damaged(self.state) from error
 

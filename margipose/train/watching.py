@@ -96,13 +96,13 @@ class Watch:
         self._drawn = len(self._history)
         entries = [(name, value, step) for (name, step), value in self._history.items()]
         if names := shown_names(entries):
-            figure = learning_figure({self.folder.name: entries}, names)
-            self._try(lambda: _write(self.folder / "curve.png", figure_to_png(figure)))
+            runs, path = {self.folder.name: entries}, self.folder / "curve.png"
+            self._try(lambda: _write(path, figure_to_png(learning_figure(runs, names))))
 
     def _try(self, write: Callable[[], object]) -> None:
         try:
             write()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # the last: of GPUs without memory, of fonts
             warnings.warn(f"{self.folder}: a view was not written: {error}", stacklevel=3)
 
     def close(self) -> None:
