@@ -21,7 +21,7 @@ from margipose.evaluate import Evaluation, running
 from margipose.files import replacing
 from margipose.model import build_model
 from margipose.spec import InputSpec
-from margipose.train import Interrupted, fit
+from margipose.train import Interrupted, fit, run_dir
 from margipose.train.engine import Engine, NotFinite
 from margipose.train.run_dir import RunDir
 
@@ -117,6 +117,36 @@ def test_a_death_at_any_write_loses_nothing(tiny, tmp_path, monkeypatch, first, 
         assert same(weights(whole.checkpoint), weights(resumed.checkpoint))
         assert lines(reference) == lines(tmp_path / f"{count}")
     assert count > 12
+
+
+def test_a_state_lies_on_the_disk_before_it_has_its_name(tiny, monkeypatch):
+    config, brought = combine([], {**tiny, "eval_set": "", "epochs": 1}), []
+    state, to_disk = Path(tiny["run_dir"]) / "state.pt", run_dir.to_disk
+
+    def bring(path):
+        assert path.stat().st_size > 1000
+        to_disk(path)
+        brought.append(state.exists())
+
+    monkeypatch.setattr(run_dir, "to_disk", bring)
+    fit(config)
+    assert brought[:2] == [False, True]
+
+
+def test_half_written_files_of_killed_runs_are_removed(tiny, tmp_path):
+    settings = combine([], {**tiny, "eval_set": ""})
+    fit(settings)
+    left = [
+        tmp_path / "run" / name for name in (".state.0123abcd.pt", "checkpoints/.step_1.0123abcd.safetensors")
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    other = combine([], {**tiny, "eval_set": "", "seed": 1})
+    with pytest.raises(ValueError, match="other settings"):
+        fit(other)
+    assert all(path.exists() for path in left)  # another run's
+    fit(settings)
+    assert not any(path.exists() for path in left)
 
 
 def test_kill_and_term_from_outside(tiny, tmp_path):

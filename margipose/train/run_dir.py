@@ -28,7 +28,7 @@ import torch
 
 import margipose
 from margipose.config import TrainConfig
-from margipose.files import replacing
+from margipose.files import replacing, sweep, to_disk
 from margipose.spec import to_mapping
 from margipose.weights import label
 
@@ -92,6 +92,8 @@ class RunDir:
         settings, ours = self.path / "train_config.json", to_mapping(config)
         if not settings.exists() or self._compare(settings, ours) != ours:
             _write_json(settings, ours)
+        for folder in (self.path, self.path / "checkpoints", self.path / "pictures"):
+            sweep(folder)  # a killed run would else cost the room of a state each time
         self._note_environment(processes)
 
     def _compare(self, path: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +142,7 @@ class RunDir:
         """Write down how far the run has come; what was written before stays until this is complete."""
         with replacing(self.state) as temporary:
             torch.save({"progress": vars(done), "engine": dict(engine)}, temporary)
+            to_disk(temporary)
         with replacing(self.path / "metrics.jsonl") as temporary:
             lines = (json.dumps({"name": n, "value": v, "step": s}) for n, v, s in done.history)
             temporary.write_text("".join(f"{line}\n" for line in lines))
