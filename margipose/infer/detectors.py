@@ -109,8 +109,9 @@ class HogDetector:
 class OnnxDetector:
     """A detector from an ONNX file, run by ONNX Runtime on the CPU.
 
-    Two kinds of outputs are known, by their shapes: YOLO's (versions 5 to 11 as exported without
-    suppression: `1 x N x (5 + classes)` or `1 x (4 + classes) x N`, class 0 people) and torchvision's (boxes
+    Three kinds of outputs are known, by their shapes: YOLO's as exported without suppression (`1 x N x (5 +
+    classes)` of version 5, `1 x (4 + classes) x N` of the later ones, class 0 people); YOLO's with it, as
+    version 10 always has it (`1 x N x 6`: left, top, right, bottom, score, class); and torchvision's (boxes
     `N x 4` as left, top, right, bottom; labels, 1 people; scores). The input is one image, RGB in 0..1.
 
     Args:
@@ -167,26 +168,41 @@ class OnnxDetector:
         return _best(boxes / scale, scores, self._least)
 
     def _people(self, outputs: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        shapes = [o.shape for o in outputs]
-        if len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[0] == 1:
+        if len(outputs) == 1 and outputs[0].ndim == 3 and len(outputs[0]) == 1:
             rows = outputs[0][0]
-            if rows.shape[0] < rows.shape[1]:  # (4 + classes) x N: there is no column of objectness
-                rows = rows.T
-                scores = rows[:, 4]
-            else:
-                scores = rows[:, 4] * rows[:, 5]
-            return np.concatenate((rows[:, :2] - rows[:, 2:4] / 2, rows[:, 2:4]), -1), scores
-        boxes = next((o.reshape(-1, 4) for o in outputs if o.ndim >= 2 and o.shape[-1] == 4), None)
-        flat = [o.reshape(-1) for o in outputs if o.shape[-1] != 4]
-        if boxes is None or len(flat) != 2 or any(len(f) != len(boxes) for f in flat):
+            if rows.shape[1] == 6 and (rows[:, 5] == np.rint(rows[:, 5])).all():  # classes: scores are not
+                people = rows[rows[:, 5] == 0]
+                return _from_corners(people[:, :4]), people[:, 4]
+            if min(rows.shape) >= 5:
+                return _yolo_people(rows)
+        # Labels and scores of four people have a last dimension of 4, too.
+        where = next((i for i, o in enumerate(outputs) if o.ndim >= 2 and o.shape[-1] == 4), None)
+        boxes = np.zeros((0, 4)) if where is None else outputs[where].reshape(-1, 4)
+        flat = [o.reshape(-1) for i, o in enumerate(outputs) if i != where]
+        if where is None or len(flat) != 2 or any(len(f) != len(boxes) for f in flat):
             raise ValueError(
-                f"{self.path}: expected outputs of YOLO's or torchvision's detectors, got shapes {shapes}"
+                f"{self.path}: expected outputs of YOLO's or torchvision's detectors, got shapes "
+                f"{[o.shape for o in outputs]}"
             )
         # Labels are whole numbers; scores of people are not.
         labels, scores = sorted(flat, key=lambda f: not (f == np.rint(f)).all())
         people = labels == COCO_PERSON
-        corners = boxes[people]
-        return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), -1), scores[people]
+        return _from_corners(boxes[people]), scores[people]
+
+
+def _yolo_people(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes and scores of people in YOLO's answers before suppression, `N x columns` or `columns x N`."""
+    if rows.shape[0] < rows.shape[1]:  # (4 + classes) x N: there is no column of objectness
+        rows = rows.T
+        scores = rows[:, 4]
+    else:
+        scores = rows[:, 4] * rows[:, 5]
+    return np.concatenate((rows[:, :2] - rows[:, 2:4] / 2, rows[:, 2:4]), -1), scores
+
+
+def _from_corners(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Left, top, width, height from left, top, right, bottom; N x 4."""
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), -1)
 
 
 def _reason(error: Exception) -> str:
@@ -244,9 +260,7 @@ class TorchvisionDetector:
         tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float().to(self._device) / 255
         found = {k: v.cpu().numpy().astype(np.float64) for k, v in self._network([tensor])[0].items()}
         people = found["labels"] == COCO_PERSON
-        corners = found["boxes"][people]
-        boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), -1)
-        return _best(boxes, found["scores"][people], self._least)
+        return _best(_from_corners(found["boxes"][people]), found["scores"][people], self._least)
 
 
 def _best(boxes: NDArray[np.float64], scores: NDArray[np.float64], least: float) -> Detections:

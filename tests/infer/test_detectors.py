@@ -59,6 +59,25 @@ def test_yolo_8(tmp_path):
     np.testing.assert_allclose(found.boxes_px, [EXPECTED])
 
 
+def test_yolo_10(tmp_path):
+    """Whose export suppresses by itself: corners, score, class, and empty rows."""
+    rows = [[24, 4, 40, 28, 0.9, 0], [1, 1, 9, 9, 0.99, 16], [50, 1, 60, 9, 0.2, 0], *[[0] * 6] * 3]
+    for count in (1, 3, 6):
+        found = D.OnnxDetector(onnx_file(tmp_path / "y.onnx", out=[rows[:count]]))(PHOTO)
+        np.testing.assert_allclose(found.boxes_px, [EXPECTED])
+        np.testing.assert_allclose(found.scores, [0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_torchvision_s_export_of_any_number_of_people(tmp_path, count):
+    boxes = np.array([[10.0 * i, 4, 10 * i + 8, 28] for i in range(count)]).reshape(-1, 4)
+    scores = 0.9 - 0.05 * np.arange(count)
+    path = onnx_file(tmp_path / "t.onnx", boxes=boxes, labels=np.ones(count), scores=scores)
+    found = D.OnnxDetector(path)(PHOTO)
+    np.testing.assert_allclose(found.boxes_px, (boxes - [0, 0, 1, 1] * boxes[:, [0, 1, 0, 1]]) * 600 / 64)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
+
+
 def test_torchvision_s_export(tmp_path):
     boxes = [[24, 4, 40, 28], [1, 1, 9, 9], [50, 1, 60, 9]]
     path = onnx_file(tmp_path / "t.onnx", boxes=boxes, labels=[1, 2, 1], scores=[0.9, 0.99, 0.2])
@@ -79,8 +98,9 @@ def test_images_of_any_size(tmp_path):
         D.OnnxDetector(onnx_file(tmp_path / "g.onnx", (1, 1, 64, 64), out=[[1.0]]))
 
 
-def test_other_outputs_are_refused(tmp_path):
-    path = onnx_file(tmp_path / "o.onnx", out=[[1, 2, 3]])
+@pytest.mark.parametrize("out", [[[1, 2, 3]], [[[1.0] * 4] * 9], [[[0.5] * 2] * 9], [[[0.5] * 6] * 3], 1.0])
+def test_other_outputs_are_refused(tmp_path, out):
+    path = onnx_file(tmp_path / "o.onnx", out=out)
     with pytest.raises(ValueError, match=r"o\.onnx: expected outputs of YOLO's or torchvision's"):
         D.OnnxDetector(path)(PHOTO)
 
