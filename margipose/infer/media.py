@@ -7,7 +7,7 @@ import glob
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,9 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Frame", "Source", "Stream", "fin
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".gif")
+
+_OUTPUT = re.compile(r"\.pose\.(png|mp4)$", re.IGNORECASE)
+"""What `margipose.infer.writers` calls its pictures."""
 
 _WEBCAM = re.compile(r"webcam(?::(\d+))?")
 
@@ -80,7 +83,9 @@ class Stream:
 def find_sources(inputs: Sequence[str]) -> list[Source]:
     """Sources from files, folders (what is in them, not in their subfolders), patterns and `webcam[:n]`.
 
-    A file that does not exist becomes a source that cannot be opened, so that others are not held up by it.
+    In folders and by patterns, hidden files are passed over, and so are pictures that earlier runs have drawn
+    (`NAME.pose.png`, `NAME.pose.mp4`), as results may lie beside their inputs. A file that does not exist
+    becomes a source that cannot be opened, so that others are not held up by it.
 
     Raises:
         ValueError: for a folder or pattern in which there is nothing to predict.
@@ -93,19 +98,27 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
             device = int(webcam[1] or 0)
             found[Source(name, "webcam", Path(f"webcam{device}"), device)] = None
         elif path.is_dir():
-            inside = sorted(p for p in path.iterdir() if _kind_by_suffix(p) and p.is_file())
+            inside = _inputs_of(path.iterdir())
             if not inside:
                 raise ValueError(f"{path}: no images or videos in this folder")
             found.update((_source(p), None) for p in inside)
         elif glob.has_magic(name) and not path.exists():
-            matches = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())  # noqa: PTH207
-            matches = [p for p in matches if _kind_by_suffix(p)]
+            matches = _inputs_of(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
             if not matches:
                 raise ValueError(f"{name}: matches no images or videos")
             found.update((_source(p), None) for p in matches)
         else:
             found[_source(path)] = None
     return list(found)
+
+
+def _inputs_of(paths: Iterable[Path]) -> list[Path]:
+    """Those that are images or videos, hidden files and outputs left out; sorted."""
+    return sorted(
+        p
+        for p in paths
+        if _kind_by_suffix(p) and not p.name.startswith(".") and not _OUTPUT.search(p.name) and p.is_file()
+    )
 
 
 def _kind_by_suffix(path: Path) -> Kind | None:

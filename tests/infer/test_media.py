@@ -60,6 +60,15 @@ def test_what_inputs_mean(tmp_path):
     assert source_of(odd).path == odd  # a file first, then a pattern
 
 
+def test_results_and_hidden_files_are_no_inputs_unless_they_are_named(tmp_path):
+    for name in ("a.png", "a.pose.png", "v.mp4", "v.POSE.mp4", "._a.png", "my.pose.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    expected = ["a.png", "my.pose.jpg", "v.mp4"]
+    for inputs in (str(tmp_path), str(tmp_path / "*")):
+        assert [s.path.name for s in find_sources([inputs])] == expected
+    assert source_of(tmp_path / "a.pose.png").kind == "image"
+
+
 def test_folders_and_patterns_without_pictures_are_named(tmp_path):
     with pytest.raises(ValueError, match="no images or videos in this folder"):
         find_sources([str(tmp_path)])
