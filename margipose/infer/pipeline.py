@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,17 +142,27 @@ def _open_outputs(
 
 
 def _names(sources: Sequence[Source]) -> dict[Source, str]:
-    """What outputs are called: the file's name without its suffix, or with it where two would be the same."""
-    stems = [s.path.stem for s in sources]
-    taken: dict[str, Source] = {}
-    names = {}
-    for source in sources:
-        stem = source.path.stem
-        name = stem if stems.count(stem) == 1 else source.path.name.replace(".", "_")
-        number, unique = 2, name
-        while unique in taken:
-            unique, number = f"{name}-{number}", number + 1
-        taken[unique] = names[source] = unique  # type: ignore[assignment]
+    """What outputs are called: the file's name without its suffix.
+
+    Where two would be the same, with the suffix; where they still are, with as many of their folders as it
+    takes. So a name does not depend on the order of the sources, and `Settings.resume` takes no source for
+    another.
+    """
+    names: dict[Source, str] = {s: s.path.stem for s in sources}
+    parts = {s: [p for p in s.path.absolute().parts if p != s.path.anchor] for s in sources}
+    for depth in range(1, max(map(len, parts.values()), default=0) + 1):
+        counts = Counter(names.values())
+        if max(counts.values(), default=1) == 1:
+            break
+        for source in sources:
+            if counts[names[source]] > 1:
+                names[source] = "_".join(parts[source][-depth:]).replace(".", "_")
+    taken: set[str] = set()
+    for source, name in names.items():  # a/b.png and a_b.png
+        number = 2
+        while names[source] in taken:
+            names[source], number = f"{name}-{number}", number + 1
+        taken.add(names[source])
     return names
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from margipose.cli import main
 from margipose.infer import Detections, Predictor, Smoothing, find_sources, given_camera, media
 from margipose.infer.boxes import BoxTable
+from margipose.infer.pipeline import _names
 from margipose.skeleton import CANONICAL
 from tests.infer import made
 from tests.infer.running import Steady, files, run_on, write_image
@@ -193,10 +194,34 @@ def test_what_is_there_is_left_out_on_demand(tmp_path, predictor):
 
 
 def test_inputs_of_the_same_name_get_outputs_of_their_own(tmp_path, predictor):
-    for name in ("x/a.png", "y/a.png", "a.jpg", "b.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    names = {"x/a.png": "x_a_png", "y/a.png": "y_a_png", "a.jpg": "a_jpg", "b.jpg": "b"}
+    names |= {"1/z/c.png": "1_z_c_png", "2/z/c.png": "2_z_c_png"}
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(tmp_path / name)
-    inputs = [tmp_path / n for n in ("x/a.png", "y/a.png", "a.jpg", "b.jpg")]
-    run_on(predictor, inputs, tmp_path / "out", formats=("json",))
-    expected = ["a_jpg.pose.json", "a_png-2.pose.json", "a_png.pose.json", "b.pose.json"]
-    assert files(tmp_path / "out") == expected
+    for number, order in enumerate((list(names), list(names)[::-1])):
+        out = tmp_path / f"out{number}"
+        run_on(predictor, [tmp_path / name for name in order], out, formats=("json",))
+        found = {json.loads(p.read_text())["image"]: p.name for p in out.iterdir()}
+        assert found == {str(tmp_path / k): f"{v}.pose.json" for k, v in names.items()}
+
+
+def test_other_inputs_of_the_same_name_are_not_taken_for_done(tmp_path, predictor):
+    for folder in "xyz":
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "a.png")
+    for folders, skipped in (("xy", 0), ("yz", 1), ("zyx", 3)):
+        inputs = [tmp_path / folder / "a.png" for folder in folders]
+        report = run_on(predictor, inputs, tmp_path / "out", formats=("json",), resume=True)
+        assert report.skipped == skipped
+    for folder in "xyz":
+        document = json.loads((tmp_path / "out" / f"{folder}_a_png.pose.json").read_text())
+        assert document["image"] == str(tmp_path / folder / "a.png")
+
+
+def test_names_that_folders_make_the_same(tmp_path):
+    for name in ("d/b/a.png", "c/b/a.png", "c_b_a_png.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / name)
+    sources = find_sources([str(tmp_path / n) for n in ("d/b/a.png", "c/b/a.png", "c_b_a_png.jpg")])
+    assert len(set(_names(sources).values())) == 3
