@@ -89,17 +89,17 @@ def run(
     reader = Reader(wanted, settings.most_frames, stop)
     recorder = Recorder(lambda event: _open_outputs(event, names, predictor, settings), report, stop)
     with tqdm(unit="frame", disable=None if progress else True) as bar:
-        main = _Main(predictor, settings, recorder, report, bar)
+        main = _Main(predictor, settings, reader, recorder, report, bar)
         reader.start()
         recorder.start()
         try:
             try:
-                main.take_all(reader)
+                main.take_all()
             except KeyboardInterrupt:
                 if not main.live:
                     raise
                 reader.finish()
-                main.take_all(reader)
+                main.take_all()
             recorder.events.put(None)
             recorder.join()
         except Stopped:
@@ -170,9 +170,16 @@ class _Main:
     """Predicts, many people at a time where frames do not depend on each other."""
 
     def __init__(
-        self, predictor: Predictor, settings: Settings, recorder: Recorder, report: Report, bar: tqdm
+        self,
+        predictor: Predictor,
+        settings: Settings,
+        reader: Reader,
+        recorder: Recorder,
+        report: Report,
+        bar: tqdm,
     ) -> None:
-        self._predictor, self._settings, self._recorder = predictor, settings, recorder
+        self._predictor, self._settings = predictor, settings
+        self._reader, self._recorder = reader, recorder
         self._report, self._bar = report, bar
         self._waiting: list[tuple[Event, list[Target]]] = []
         self._video: _Video | None = None
@@ -181,9 +188,9 @@ class _Main:
         self._opened: set[Source] = set()
         self.live = False
 
-    def take_all(self, reader: Reader) -> None:
+    def take_all(self) -> None:
         """Predict what the reader still has to give."""
-        for event in reader.events:
+        for event in self._reader.events:
             self._take(event)
         self.flush()
 
@@ -199,7 +206,9 @@ class _Main:
                 self.flush()
                 self._video = None
             self._pass_on_end(event)
-        elif source not in self._failed:
+        elif source in self._failed or self._recorder.has_failed(source):
+            self._reader.drop(source)  # the rest of a video would be decoded for nothing
+        else:
             try:
                 self._predict(event, event.frame)
             except Exception as error:  # as in the reader

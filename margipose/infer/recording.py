@@ -72,6 +72,10 @@ class Recorder(threading.Thread):
             for outputs in self._open.values():
                 outputs.abandon()
 
+    def has_failed(self, source: Source) -> bool:
+        """Whether something went wrong with a source that has not ended; nothing more of it is written."""
+        return source in self._failed
+
     def _take(self, event: Event) -> None:
         source = event.source
         try:

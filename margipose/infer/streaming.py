@@ -115,11 +115,16 @@ class Reader(threading.Thread):
         super().__init__(name="margipose-reader", daemon=True)
         self._sources, self._most_frames = sources, most_frames
         self._enough = threading.Event()
+        self._dropped: set[Source] = set()
         self.events = FrameQueue(stop)
 
     def finish(self) -> None:
         """Read no more; what was read still comes."""
         self._enough.set()
+
+    def drop(self, source: Source) -> None:
+        """Read no more of a source, whose end then comes."""
+        self._dropped.add(source)
 
     def run(self) -> None:
         try:
@@ -137,7 +142,7 @@ class Reader(threading.Thread):
             stream = open_source(source, self._most_frames)
             for frame in stream.frames:
                 self.events.put(Event(source, stream, frame), latest=source.kind == "webcam")
-                if self._enough.is_set():
+                if self._enough.is_set() or source in self._dropped:
                     break
         except Stopped:
             raise

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from margipose.cli import main
-from margipose.infer import Predictor, find_sources, media, recording
+from margipose.infer import Predictor, find_sources, media, recording, streaming
 from margipose.infer.streaming import Event, FrameQueue, Stopped
 from tests.infer.running import Steady, files, run_on, write_image
 from tests.infer.test_media import Camera, write_video
@@ -53,6 +53,31 @@ def test_one_bad_input_does_not_hold_up_the_others(tmp_path, tiny_weights, capsy
     assert 5 < len(document["frames"]) < 35
     assert "could be decoded" in document["problem"]
     assert "poses: out/cut.pose.json" in out
+
+
+@pytest.mark.parametrize("broken", ["prediction", "recording"])
+def test_a_video_that_fails_is_not_gone_through_for_nothing(broken, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "QUEUED_FRAMES", 2)
+    decoded, frames = [], media._video_frames
+
+    def counted(*args):
+        for frame in frames(*args):
+            decoded.append(frame.index)
+            yield frame
+
+    monkeypatch.setattr(media, "_video_frames", counted)
+    settings, network = {"formats": ("json",)}, Steady()
+    if broken == "prediction":
+        network.pose = network.pose * np.nan
+    else:
+        (tmp_path / "out").write_bytes(b"not a folder")
+    path = write_video(tmp_path / "v.mp4", 60)
+    write_image(tmp_path / "a.png")
+    report = run_on(Predictor(network), [path, tmp_path / "a.png"], tmp_path / "out", **settings)
+    assert len(report.problems) == 2
+    assert "v.mp4: " in report.problems[0]
+    assert len(decoded) < 30
+    assert report.frames < 30
 
 
 def refused(extra, weights, capsys):
