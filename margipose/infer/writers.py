@@ -181,38 +181,48 @@ class _Json:
 
 
 class _Npz:
-    """Arrays with a row per person and frame."""
+    """Arrays with a row per person and frame, none of them where nobody was found."""
 
     def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
         self._path, self._about = path, about
         self._temporary = stack.enter_context(replacing(path))
-        self._rows: dict[str, list[Any]] = {}
+        j = len(about.skeleton)
+        self._columns: dict[str, tuple[type, tuple[int, ...]]] = {
+            "frame": (np.int64, ()),
+            "time_s": (np.float64, ()),
+            "track": (np.int64, ()),
+            "joints_px": (np.float32, (j, 2)),
+            "joints_cam_mm": (np.float32, (j, 3)),
+            "coords_norm": (np.float32, (j, 3)),
+            "covariance_norm": (np.float32, (j, 3, 3)),
+            "covariance_cam_mm2": (np.float32, (j, 3, 3)),
+            "entropy_nats": (np.float32, (j,)),
+            "confidence": (np.float32, (j,)),
+            "box_px": (np.float32, (4,)),
+            "box": (np.str_, ()),
+            "score": (np.float32, ()),
+            "intrinsics": (np.float64, (4,)),
+            "camera": (np.str_, ()),
+            "depth": (np.str_, ()),
+        }
+        self._rows: dict[str, list[Any]] = {name: [] for name in self._columns}
 
     def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
-        joints = len(self._about.skeleton)
         for person in people:
-            unknown = np.full((joints, 3, 3), np.nan)
-            row = {
-                "frame": frame.index,
-                "time_s": frame.time_s,
-                "track": -1 if person.track is None else person.track,
-                "joints_px": np.float32(person.joints_px),
-                "joints_cam_mm": np.float32(person.joints_cam_mm),
-                "coords_norm": np.float32(person.coords_norm),
-                "covariance_norm": np.float32(_or(person.covariance_norm, unknown)),
-                "covariance_cam_mm2": np.float32(_or(person.covariance_cam_mm2, unknown)),
-                "entropy_nats": np.float32(_or(person.entropy, unknown[:, 0, 0])),
-                "confidence": np.float32(_or(person.confidence, unknown[:, 0, 0])),
-                "box_px": np.float32(person.box_px),
-                "intrinsics": np.float64(person.intrinsics),
-                "camera": person.camera,
-                "depth": person.depth,
-            }
-            for name, value in row.items():
-                self._rows.setdefault(name, []).append(value)
+            for name, (kind, shape) in self._columns.items():
+                if name in ("frame", "time_s"):
+                    value = frame.index if name == "frame" else frame.time_s
+                else:
+                    value = getattr(person, "entropy" if name == "entropy_nats" else name)
+                if value is None:  # what is not known
+                    value = -1 if name == "track" else np.full(shape, np.nan)
+                self._rows[name].append(kind(value))
 
     def close(self, problem: str | None) -> list[Path]:
-        arrays = {name: np.array(values) for name, values in self._rows.items()}
+        arrays = {
+            name: np.array(self._rows[name], kind).reshape(-1, *shape)
+            for name, (kind, shape) in self._columns.items()
+        }
         about = self._about.header() | ({"problem": problem} if problem else {})
         with self._temporary.open("wb") as file:
             names = {"joint_names": np.array(self._about.skeleton.joints)}
@@ -220,12 +230,8 @@ class _Npz:
         return [self._path]
 
 
-def _or(values: NDArray[np.float64] | None, other: NDArray[np.float64]) -> NDArray[np.float64]:
-    return other if values is None else values
-
-
 class _Bvh:
-    """A file per person."""
+    """A file per person; those of a video all begin with its first frame, so that they stay in step."""
 
     def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
         self._path, self._about, self._stack = path, about, stack
@@ -243,10 +249,9 @@ class _Bvh:
         written = []
         for track, frames in self._people.items():
             path = folder / f"{stem}{track}.bvh"
-            first, last = min(frames), max(frames)
-            # While a person is not seen, they keep their last pose.
-            poses = [frames[first]]
-            for index in range(first + 1, last + 1):
+            # While a person is not seen, they keep their last pose; before, they wait in their first.
+            poses = [frames[min(frames)]]
+            for index in range(1, max(frames) + 1):
                 poses.append(frames.get(index, poses[-1]))
             text = bvh_text(np.stack(poses), self._about.skeleton, self._about.fps or 30.0)
             self._stack.enter_context(replacing(path)).write_text(text)

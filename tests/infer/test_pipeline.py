@@ -39,6 +39,8 @@ def test_images_in_every_format(predictor, tmp_path):
         for i, person in enumerate(document["people"]):
             for name in ("joints_px", "joints_cam_mm", "coords_norm", "confidence", "box_px"):
                 np.testing.assert_allclose(arrays[name][i], person[name], rtol=1e-4, atol=1e-3)
+        assert list(arrays["box"]) == ["given"] * 2
+        assert np.isnan(arrays["score"]).all()
         mm = arrays["joints_cam_mm"][1]
     bvh, names, _ = read_bvh((out / "a.person1.bvh").read_text())
     root = names.index("pelvis")
@@ -84,6 +86,23 @@ def test_a_video(predictor, tmp_path):
     times = [f.time_s for f in drawn.frames]
     np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-3)
     assert (report.frames, report.people) == (12, 12)
+
+
+def test_the_motions_of_a_video_stay_in_step(predictor, tmp_path):
+    path = write_video(tmp_path / "v.mp4", 8)
+    left, right = [2.0, 5, 20, 20], [40.0, 5, 20, 20]
+    rows = {
+        str(i): np.array([left, right] if i in (3, 4, 6) else [left]) + [i / 4, 0, 0, 0] for i in range(8)
+    }
+    run_on(predictor, [path], tmp_path / "out", formats=("bvh", "npz"), table=BoxTable(rows, "t.csv"))
+    motions = [read_bvh((tmp_path / "out" / f"v.person{i}.bvh").read_text()) for i in (0, 1)]
+    assert [len(joints) for joints, _, _ in motions] == [8, 7]  # up to the last frame that shows them
+    with np.load(tmp_path / "out" / "v.pose.npz") as arrays:
+        rows = arrays["track"] == 1
+        assert arrays["frame"][rows].tolist() == [3, 4, 6]
+        pelvis = arrays["joints_cam_mm"][rows][:, made.ROOT] * (0.1, -0.1, -0.1)
+    joints, names, _ = motions[1]
+    np.testing.assert_allclose(joints[:, names.index("pelvis")], pelvis[[0, 0, 0, 0, 1, 1, 2]], atol=1e-3)
 
 
 def test_boxes_of_a_table_in_a_video_are_predicted_in_batches(predictor, tmp_path):
@@ -179,6 +198,10 @@ def test_an_image_without_people(tmp_path, predictor):
     assert report.problems == []
     assert json.loads((tmp_path / "out" / "a.pose.json").read_text())["people"] == []
     assert files(tmp_path / "out") == ["a.pose.json", "a.pose.npz", "a.pose.png"]
+    with np.load(tmp_path / "out" / "a.pose.npz") as arrays:  # what reads other files reads this one
+        assert arrays["joints_cam_mm"].shape == (0, 17, 3)
+        assert arrays["joints_cam_mm"].dtype == np.float32
+        assert arrays["track"].shape == arrays["camera"].shape == (0,)
 
 
 def test_what_is_there_is_left_out_on_demand(tmp_path, predictor):
