@@ -15,6 +15,7 @@ LAYERS = [
     {"view"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
