@@ -73,15 +73,21 @@ class BoxTable:
 
     def __init__(self, rows: Mapping[str, NDArray[np.float64]], source: str) -> None:
         self._rows, self.source = dict(rows), source
+        self._frames = {int(n): boxes for n, boxes in rows.items() if n.isdecimal() and len(n) < 19}
 
     def of_image(self, path: Path) -> NDArray[np.float64] | None:
         """The boxes (N x 4) of an image by its path or name, None if it is not in the table."""
         found = (self._rows.get(key) for key in (str(path), path.as_posix(), path.name, path.stem))
         return next((boxes for boxes in found if boxes is not None), None)
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether some of the names are numbers of frames."""
+        return bool(self._frames)
+
     def of_frame(self, number: int) -> NDArray[np.float64]:
         """The boxes (N x 4) of a video's frame, counted from 0."""
-        return self._rows.get(str(number), np.zeros((0, 4)))
+        return self._frames.get(number, np.zeros((0, 4)))
 
 
 def read_boxes(path: str | Path) -> BoxTable:

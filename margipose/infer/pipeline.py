@@ -251,11 +251,14 @@ class _Main:
         settings = self._settings
         boxes = settings.boxes_px
         if settings.table is not None:
-            boxes = settings.table.of_image(source.path)
-            if source.kind != "image":
-                boxes = settings.table.of_frame(frame.index)
-            elif boxes is None:
-                raise ValueError(f"{source.name}: {settings.table.source} has no boxes for this image")
+            table = settings.table
+            if source.kind == "image":
+                boxes = table.of_image(source.path)
+            else:  # where it knows no frame at all it is not about a video
+                boxes = table.of_frame(frame.index) if table.has_frames else None
+            if boxes is None:
+                what = "this image" if source.kind == "image" else "any frame, by its number from 0"
+                raise ValueError(f"{source.name}: {table.source} has no boxes for {what}")
         return None if boxes is None else grow(np.asarray(boxes, np.float64), settings.margin)
 
     def _gather(self, event: Event, targets: list[Target]) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ def test_boxes_from_json(tmp_path):
     np.testing.assert_array_equal(table.of_frame(7), [[1, 1, 2, 2]])
     assert table.of_frame(8).shape == table.of_image(tmp_path / "none.png").shape == (0, 4)
     assert table.of_image(tmp_path / "b.jpg") is None
+    assert table.has_frames
 
 
 def test_boxes_from_csv(tmp_path):
@@ -32,6 +35,14 @@ def test_boxes_from_csv(tmp_path):
     table = B.read_boxes(path)
     assert len(table.of_frame(0)) == 2
     np.testing.assert_array_equal(table.of_frame(12), [[1, 1, 2, 2]])
+
+
+def test_numbers_of_frames_may_have_zeros_before_them():
+    box = np.array([[1.0, 2, 3, 4]])
+    table = B.BoxTable({"0007": box, "a": box, "1" * 5000: box}, "t")
+    assert table.of_frame(7) is box
+    assert table.of_image(Path("0007.jpg")) is box
+    assert not B.BoxTable({"a.jpg": box}, "t").has_frames
 
 
 @pytest.mark.parametrize(

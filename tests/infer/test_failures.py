@@ -10,6 +10,7 @@ import pytest
 
 from margipose.cli import main
 from margipose.infer import Predictor, find_sources, media, recording, streaming
+from margipose.infer.boxes import BoxTable
 from margipose.infer.streaming import Event, FrameQueue, Stopped
 from tests.infer.running import Steady, files, run_on, write_image
 from tests.infer.test_media import Camera, write_video
@@ -107,6 +108,14 @@ def test_what_cannot_be_done_is_one_line_for_each_input(
     Path("cam.json").write_text('{"intrinsics": [5, 5, 5, 5], "width": 10, "height": 10}')
     assert message in refused(extra, tiny_weights, capsys)
     assert files(tmp_path) == ["a.png", "boxes.json", "cam.json"]
+
+
+def test_boxes_of_images_say_nothing_about_a_video(tmp_path, predictor):
+    path = write_video(tmp_path / "v.mp4", 3)
+    table = BoxTable({"a.png": np.array([[5.0, 5, 30, 30]])}, "t.json")
+    report = run_on(predictor, [path], tmp_path / "out", formats=("json",), table=table)
+    assert report.problems == [f"{path}: t.json has no boxes for any frame, by its number from 0"]
+    assert report.empty == report.written == []
 
 
 @pytest.mark.parametrize(
