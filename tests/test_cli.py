@@ -1,12 +1,15 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+from margipose import __version__
 from margipose.cli import main
 from margipose.cli.command import DATASET_NAMES
 from margipose.cli.training import parse_updates
@@ -23,6 +26,16 @@ def one_line(capsys):
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
     return err
+
+
+@pytest.mark.parametrize("module", ["margipose", "margipose.cli"])
+def test_python_s_own_way_to_run_a_module(module):
+    command = [sys.executable, "-m", module]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"margipose {__version__}\n"
+    done = subprocess.run([*command, "infer", "none.png"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("margipose infer: error: none.png: cannot be read")
 
 
 def test_the_whole_way(people, tiny, tmp_path, capsys):
@@ -53,6 +66,7 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
     assert main([*infer, "--camera", "120,120,48,48"]) == 0
     out = capsys.readouterr().out
     assert "camera given (120, 120, 48, 48)" in out
+    assert "1 person in 1 frame\n" in out
     document = json.loads((tmp_path / "out" / f"{image.stem}.pose.json").read_text())
     (person,) = document["people"]
     assert np.isfinite(person["joints_cam_mm"]).all()

@@ -150,6 +150,10 @@ def _formats(text: str) -> tuple[str, ...]:
     return words
 
 
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
+
+
 def _infer(args: argparse.Namespace) -> int:
     from margipose.infer import (
         Predictor,
@@ -218,10 +222,14 @@ def _infer(args: argparse.Namespace) -> int:
         print(f"camera {camera_used.source} ({numbers}){'' if len(report.cameras) == 1 else f' of {name}'}")
     if len(report.cameras) > 3:
         print(f"and {len(report.cameras) - 3} more cameras: each result names its own")
-    print(f"distance {predictor.depth}")
+    if report.people:
+        print(f"distance {predictor.depth}")
     rate = f", {report.frames / report.seconds:.1f} frames/s" if report.frames > 1 else ""
-    skipped = f", {report.skipped} inputs left out: their results are there" if report.skipped else ""
-    print(f"{report.people} people in {report.frames} frames{rate}{skipped}")
+    people = _counted(report.people, "person", "people")
+    print(f"{people} in {_counted(report.frames, 'frame', 'frames')}{rate}")
+    if report.skipped:
+        inputs = _counted(report.skipped, "input", "inputs")
+        print(f"{inputs} left out: all results are there already")
     for name in report.empty:
         print(f"nobody found: {name}")
     for path in report.written:

@@ -34,7 +34,6 @@ COLOURS: Mapping[Side, tuple[int, int, int]] = MappingProxyType(
 HEX = {side: "#{:02x}{:02x}{:02x}".format(*colour) for side, colour in COLOURS.items()}
 OUTLINE, WHITE = (24, 24, 24), (255, 255, 255)
 CURVE_COLOURS = ("#2f8fe0", "#f08000", "#009e73", "#b0508a", "#707070")
-SHIFT = 4  # fractional bits of the coordinates that OpenCV draws at
 
 
 def side_of(joint: str) -> Side:
