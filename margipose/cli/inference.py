@@ -77,7 +77,8 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
         "--detector",
         default="image",
         metavar="NAME",
-        help="finds people: image (the whole of it), hog, FILE.onnx, or TORCHVISION_MODEL:FILE.pth "
+        help="finds people: search (one person, by the network itself), image (the whole of it is one), hog, "
+        "FILE.onnx, or TORCHVISION_MODEL:FILE.pth "
         "(default: %(default)s)",
     )
     group.add_argument(
@@ -161,13 +162,11 @@ def _infer(args: argparse.Namespace) -> int:
         Smoothing,
         camera_from_fov,
         find_sources,
-        get_detector,
         given_camera,
         read_boxes,
         read_camera_file,
         run,
     )
-    from margipose.train import pick_device
 
     for name in ("detect_every", "max_frames"):
         value, least = getattr(args, name), 0 if name == "detect_every" else 1
@@ -207,7 +206,7 @@ def _infer(args: argparse.Namespace) -> int:
         args.model,
         device=args.device,
         runtime=args.runtime,
-        detector=get_detector(args.detector, pick_device(args.device)),
+        detector=args.detector,
         crop=args.crop,
         refine=args.refine,
         height_mm=args.height_mm,

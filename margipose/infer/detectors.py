@@ -3,6 +3,7 @@
 | name | what |
 |---|---|
 | `image` | the whole image is one box; the prediction then refines it |
+| `search` | one person, found by the network that predicts them; see `margipose.infer.search` |
 | `hog` | OpenCV's own people detector (Dalal and Triggs, CVPR 2005); OpenCV 4 has it, version 5 does not |
 | `FILE.onnx` | a detector as an ONNX file: YOLO's versions 5 to 11, or torchvision's |
 | `NAME:FILE.pth` | torchvision's detector of that name (such as `retinanet_resnet50_fpn`), its weights |
@@ -288,4 +289,6 @@ def get_detector(name: str, device: torch.device | str = "cpu") -> Detector:
     model, colon, path = name.partition(":")
     if colon and path:
         return TorchvisionDetector(model, path, device)
-    raise ValueError(f"detector: expected image, hog, FILE.onnx or TORCHVISION_MODEL:FILE.pth, got {name!r}")
+    raise ValueError(
+        f"detector: expected search, image, hog, FILE.onnx or TORCHVISION_MODEL:FILE.pth, got {name!r}"
+    )

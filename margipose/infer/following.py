@@ -12,6 +12,7 @@ from margipose.infer.detectors import WholeImage
 from margipose.infer.intrinsics import ImageCamera
 from margipose.infer.prediction import Prediction
 from margipose.infer.predictor import Predictor, Target
+from margipose.infer.search import NetworkSearch
 from margipose.infer.tracking import Tracker, match_boxes
 
 __all__ = ["Follower", "crop_box", "tight_box"]
@@ -57,8 +58,8 @@ class Follower:
 
     Args:
         predictor: predicts, and finds people.
-        detect_every: frames; 0 to look only where nobody is known. The whole image is no detector in this
-            sense: it is looked at only where nobody is known.
+        detect_every: frames; 0 to look only where nobody is known. `image` and `search`, which always say one
+            person, are asked only then, too.
         patience: see above; of vague frames, too.
     """
 
@@ -89,7 +90,7 @@ class Follower:
                 for t in self._tracks
             ]
             due = self._every > 0 and self._frame % self._every == 0
-            if not targets or (due and not isinstance(self._predictor.detector, WholeImage)):
+            if not targets or (due and not isinstance(self._predictor.detector, (WholeImage, NetworkSearch))):
                 targets += self._found(image, camera)
         found = self._predictor.predict(targets)
         return self._follow(found, image.shape[1], image.shape[0])

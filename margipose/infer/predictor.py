@@ -21,6 +21,7 @@ from margipose.infer.detectors import Detector, WholeImage, get_detector
 from margipose.infer.intrinsics import CameraRule, ImageCamera, assumed_camera, given_camera
 from margipose.infer.network import Model, Runtime, find_network
 from margipose.infer.prediction import Prediction, confidence_of
+from margipose.infer.search import Answers, NetworkSearch
 from margipose.infer.views import (
     CropKind,
     View,
@@ -32,6 +33,7 @@ from margipose.infer.views import (
 )
 from margipose.skeleton import Skeleton, get_skeleton
 from margipose.spec import InputSpec
+from margipose.train import pick_device
 
 __all__ = ["BATCH_SIZE", "Predictor", "Target", "predict_image"]
 
@@ -87,7 +89,8 @@ class Predictor:
             `margipose.infer.network`.
         input_spec: only for a callable that has none.
         device, runtime: see `margipose.infer.network.find_network`.
-        detector: finds people where no boxes are given: a name (`margipose.infer.detectors`) or a callable.
+        detector: finds people where no boxes are given: a name (`margipose.infer.detectors`), a callable, or
+            `"search"`, with which the network itself finds one person (`margipose.infer.search`).
         crop: `"perspective"` or `"affine"`; see `margipose.infer.views`.
         refine: how often a person is predicted again in the box that follows from their joints, where the
             box was not given.
@@ -122,7 +125,13 @@ class Predictor:
         if crop not in get_args(CropKind):
             raise ValueError(f"crop: {crop!r} is not one of {', '.join(get_args(CropKind))}")
         self.ready = find_network(model, input_spec, device=device, runtime=runtime)
-        self.detector = get_detector(detector) if isinstance(detector, str) else detector
+        self.detector: Detector
+        if detector == "search":
+            self.detector = NetworkSearch(self._answers, max(self.spec.width, self.spec.height))
+        elif isinstance(detector, str):
+            self.detector = get_detector(detector, pick_device(str(device)))
+        else:
+            self.detector = detector
         self.crop: CropKind = crop
         self.refine, self.batch_size = refine, batch_size
         self.height_mm, self.root_depth_mm = height_mm, root_depth_mm
@@ -198,12 +207,21 @@ class Predictor:
 
     def _batch(self, targets: list[Target]) -> list[Prediction]:
         while rows := [i for i, t in enumerate(targets) if t.refine]:
-            seen = self._look([targets[i] for i in rows])
-            # NaN where a joint would lie beside the camera.
-            pixels = torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
-            for i, box in zip(rows, box_of_joints(pixels).tolist()):
+            suggested = _suggested(self._look([targets[i] for i in rows]))
+            for i, box in zip(rows, suggested.tolist()):
                 targets[i] = _refined(targets[i], box)
         return self._finish(targets, self._look(targets))
+
+    def _answers(self, image: NDArray[np.uint8], boxes_px: NDArray[np.float64]) -> Answers:
+        """What the network says of windows of an image."""
+        camera = assumed_camera((image.shape[1], image.shape[0]))
+        boxes, confidence = [], []
+        for part in _parts([Target(image, tuple(b), camera) for b in boxes_px.tolist()], self.batch_size):
+            seen = self._look(part)
+            boxes.append(_suggested(seen))
+            maps = seen.heatmaps
+            confidence.append(torch.ones(len(part)) if maps is None else confidence_of(maps).mean(-1))
+        return Answers(torch.cat(boxes).numpy(), torch.cat(confidence).double().numpy())
 
     def _look(self, targets: list[Target]) -> _Seen:
         spec = self.spec
@@ -273,6 +291,13 @@ def _camera(camera: Camera, size: tuple[int, int]) -> ImageCamera:
     if isinstance(camera, ImageCamera):
         return camera
     return camera(size) if callable(camera) else given_camera(camera)
+
+
+def _suggested(seen: _Seen) -> Tensor:
+    """The boxes that follow from the joints, P x 4."""
+    # NaN where a joint would lie beside the camera.
+    pixels = torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
+    return box_of_joints(pixels)
 
 
 def _refined(target: Target, box: list[float]) -> Target:

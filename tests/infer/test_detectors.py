@@ -173,7 +173,7 @@ def test_files_that_are_no_detectors(torchvision, tmp_path):
         get_detector(f"every_body:{tmp_path / 'other.pth'}")
     with pytest.raises(ValueError, match="torchvision has no 'yolo'"):
         get_detector(f"yolo:{tmp_path / 'other.pth'}")
-    with pytest.raises(ValueError, match="expected image, hog"):
+    with pytest.raises(ValueError, match="expected search, image, hog"):
         get_detector("everybody")
 
 
