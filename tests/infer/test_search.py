@@ -50,40 +50,67 @@ def test_windows_that_show_the_person_outvote_the_others():
     rng = np.random.default_rng(1)
 
     def look(image, boxes):
-        sees = inside(boxes, PERSON)
-        assert 1 < sees.sum() < len(boxes) / 2
-        found = np.where(sees[:, None], PERSON + rng.normal(0, 6, (len(boxes), 4)), somewhere(boxes))
-        # A little larger where it is seen; the most confident one of all is wrong.
+        sees = inside(boxes, PERSON) | (overlaps(boxes, PERSON)[:, 0] > 0.5)
+        assert sees.sum() > 1
+        found = np.where(sees[:, None], PERSON + rng.normal(0, 3, (len(boxes), 4)), somewhere(boxes))
+        # A little surer where it is seen; the surest one of all is wrong.
         confidence = np.where(sees, 0.5, 0.3)
-        confidence[np.flatnonzero(~sees)[0]] = 0.6
+        confidence[np.flatnonzero(~sees)[:1]] = 0.6
         return S.Answers(found, confidence)
 
     found = S.NetworkSearch(look, 1000)(IMAGE)
     assert found.boxes_px.shape == (1, 4)
     assert overlaps(found.boxes_px, PERSON) > 0.8
-    assert 0.1 < found.scores[0] < 0.9
+    assert 0.1 < found.scores[0] < 1
 
 
 def test_a_confident_answer_wins_where_none_agree():
     def look(image, boxes):
         found = np.array([(10.0 * i, 0, 9, 9) for i in range(len(boxes))])
-        confidence = np.full(len(boxes), 0.2)
-        confidence[3] = 0.4
-        return S.Answers(found, confidence)
+        return S.Answers(found, np.where(found[:, 0] == 30, 0.4, 0.2))
 
     found = S.NetworkSearch(look, 1000)(IMAGE)
     np.testing.assert_array_equal(found.boxes_px, [[30, 0, 9, 9]])
-    np.testing.assert_allclose(found.scores, 0.16 / (0.16 + 0.04 * (len(S.windows(640, 480)) - 1)))
 
 
-@pytest.mark.parametrize(
-    "box", [(np.nan,) * 4, (0, 0, 0, 5), (0, 0, -3, -3), (9000, 0, 5, 5), (0, -50, 9, 9)]
-)
+def test_the_best_boxes_and_the_whole_image_s_are_looked_at_again():
+    shown = []
+
+    def look(image, boxes):
+        shown.append(boxes)
+        found = np.array([(10.0 * i, 0, 9, 9) for i in range(len(boxes))])
+        if len(shown) == 2:
+            return S.Answers(found + (0, 100, 0, 0), np.array([0.1, 0.1, 0.3, 0.1, 0.1]))
+        return S.Answers(found, np.linspace(0.1, 0.6, len(boxes)))
+
+    found = S.NetworkSearch(look, 1000)(IMAGE)
+    first, second = shown
+    last = 10.0 * len(first)
+    np.testing.assert_array_equal(second[:, 0], [0, last - 40, last - 30, last - 20, last - 10])
+    np.testing.assert_array_equal(found.boxes_px, [[20, 100, 9, 9]])
+    np.testing.assert_allclose(found.scores, 0.09 / 0.13)
+
+
+def test_what_was_found_first_stays_where_a_second_look_sees_nobody():
+    shown = []
+
+    def look(image, boxes):
+        shown.append(boxes)
+        return S.Answers(np.tile(PERSON, (len(boxes), 1)), np.full(len(boxes), 0.5 if len(shown) == 1 else 0))
+
+    np.testing.assert_array_equal(S.NetworkSearch(look, 1000)(IMAGE).boxes_px, PERSON)
+    assert len(shown) == 2
+
+
+NOWHERE = [(np.nan,) * 4, (0, 0, 0, 5), (0, 0, -3, -3), (9000, 0, 5, 5), (0, -50, 9, 9)]
+
+
+@pytest.mark.parametrize("box", NOWHERE)
 def test_the_whole_image_is_taken_where_no_answer_lies_in_it(box):
-    found = S.NetworkSearch(
-        lambda i, b: S.Answers(np.tile(np.array(box, float), (len(b), 1)), np.ones(len(b))), 100
-    )
-    boxes, scores = found(IMAGE)
+    def look(image, boxes):
+        return S.Answers(np.tile(np.array(box, float), (len(boxes), 1)), np.ones(len(boxes)))
+
+    boxes, scores = S.NetworkSearch(look, 100)(IMAGE)
     np.testing.assert_array_equal(boxes, [[0, 0, 640, 480]])
     np.testing.assert_array_equal(scores, [0])
 
@@ -101,7 +128,8 @@ def test_large_images_are_looked_at_smaller():
         return S.Answers(np.tile(np.array([[10.0, 20, 30, 30]]), (len(boxes), 1)), np.ones(len(boxes)))
 
     found = S.NetworkSearch(look, 70)(np.zeros((1000, 2000, 3), np.uint8))
-    ((shape, boxes),) = shown
+    (shape, boxes), (again, _) = shown
+    assert again == shape
     assert shape == (100, 200, 3)
     np.testing.assert_allclose(boxes, S.windows(200, 100))
     np.testing.assert_allclose(found.boxes_px, [[100, 200, 300, 300]])
@@ -145,6 +173,7 @@ def test_a_predictor_finds_a_small_person_far_from_the_middle(size):
     np.testing.assert_allclose(np.linalg.norm(person.joints_px - middle, axis=-1), radius, rtol=0.07)
     assert person.box == "searched with the network, refined"
     assert 0 < person.score <= 1
-    assert network.seen == len(S.windows(*size)) + 2  # and a refined box
+    # A second look at the best, and the person's own two.
+    assert 2 <= network.seen - len(S.windows(*size)) - 2 <= S.CANDIDATES + 1
     (whole,) = Predictor(network, detector="image", refine=0, crop="affine")(image)
     assert whole.box == "the whole image"
