@@ -70,12 +70,12 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
         type=_numbers,
         action="append",
         metavar="L,T,W,H",
-        help="a person's box, px, with some room; repeat it for more people (default: the image)",
+        help="a person's box, px, with some room; repeat it for more people",
     )
     which.add_argument("--boxes", type=Path, metavar="FILE", help="boxes by image or frame: JSON or CSV")
     which.add_argument(
         "--detector",
-        default="image",
+        default="search",
         metavar="NAME",
         help="finds people: search (one person, by the network itself), image (the whole of it is one), hog, "
         "FILE.onnx, or TORCHVISION_MODEL:FILE.pth "

@@ -109,7 +109,7 @@ class Predictor:
         input_spec: InputSpec | None = None,
         device: torch.device | str = "auto",
         runtime: Runtime = "torch",
-        detector: str | Detector = "image",
+        detector: str | Detector = "search",
         crop: CropKind = "perspective",
         refine: int = 1,
         height_mm: float = UNIVERSAL_HEIGHT_MM,

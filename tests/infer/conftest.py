@@ -8,4 +8,4 @@ from tests.infer.running import Steady
 
 @pytest.fixture
 def predictor():
-    return Predictor(Steady(), batch_size=8)
+    return Predictor(Steady(), detector="image", batch_size=8)

@@ -27,7 +27,8 @@ def test_a_person_who_cannot_be_predicted_does_not_hold_up_their_batch(tmp_path)
     for i in range(4):
         write_image(tmp_path / f"{i}.png")
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((60, 80, 3), np.uint8))
-    report = run_on(Predictor(Choosy(), refine=0), [tmp_path], tmp_path / "out", formats=("json",))
+    predictor = Predictor(Choosy(), detector="image", refine=0)
+    report = run_on(predictor, [tmp_path], tmp_path / "out", formats=("json",))
     assert len(report.problems) == 1
     assert "2.png: the network's prediction is not finite" in report.problems[0]
     assert files(tmp_path / "out") == ["0.pose.json", "1.pose.json", "3.pose.json"]
@@ -159,7 +160,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, predictor):
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         run_on(
-            Predictor(Interrupted()),
+            Predictor(Interrupted(), detector="image"),
             [tmp_path / "a.png", path],
             tmp_path / "out",
             formats=("json", "overlay"),
@@ -171,7 +172,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, predictor):
 def test_ctrl_c_ends_a_webcam_s_recording(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "frames", 10**6)
-    predictor = Predictor(Interrupted())
+    predictor = Predictor(Interrupted(), detector="image")
     report = run_on(predictor, ["webcam"], tmp_path / "out", formats=("json", "overlay"))
     assert report.problems == []
     assert files(tmp_path / "out") == ["webcam0.pose.json", "webcam0.pose.mp4"]

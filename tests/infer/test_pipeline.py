@@ -129,7 +129,7 @@ def test_smoothing_moves_the_pixels_with_the_joints(tmp_path):
     path = write_video(tmp_path / "v.mp4", 12)
     camera = given_camera((70, 70, 32, 24))
     for smoothing, name in ((None, "raw"), (Smoothing(), "smooth")):
-        predictor = Predictor(Trembling(), refine=0)
+        predictor = Predictor(Trembling(), detector="image", refine=0)
         settings = {"formats": ("npz",), "smoothing": smoothing, "camera": lambda size: camera}
         run_on(predictor, [path], tmp_path / name, **settings)
     poses = {}

@@ -123,18 +123,18 @@ def test_a_second_pass_looks_where_the_first_saw_the_person(scene):
     expected = tuple(box_of_joints(px).tolist())
     second = made.labels_from_first_principles(joints, expected, k)
     network = made.Knowing(torch.stack((first, second)), spec)
-    (found,) = Predictor(network, root_depth_mm=joints[made.ROOT, 2].item())(image)
+    (found,) = Predictor(network, detector="image", root_depth_mm=joints[made.ROOT, 2].item())(image)
     assert found.box == "the whole image, refined"
     np.testing.assert_allclose(found.box_px, expected, atol=1e-6)
     np.testing.assert_allclose(found.joints_cam_mm, joints.numpy(), atol=1e-6)
     assert len(network.shown) == 2
-    once = Predictor(made.Knowing(first[None], spec), refine=0)(image)[0]
+    once = Predictor(made.Knowing(first[None], spec), detector="image", refine=0)(image)[0]
     assert (once.box, once.box_px) == ("the whole image", (0, 0, 640, 480))
 
 
 def test_a_second_pass_keeps_the_box_if_the_prediction_suggests_none():
     nowhere = torch.zeros(2, 17, 3)  # all joints in one place: a box without a size
-    (found,) = Predictor(made.Knowing(nowhere))(np.zeros((100, 100, 3), np.uint8))
+    (found,) = Predictor(made.Knowing(nowhere), detector="image")(np.zeros((100, 100, 3), np.uint8))
     assert found.box_px == (0, 0, 100, 100)
 
 
