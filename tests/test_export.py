@@ -190,6 +190,15 @@ def test_export_refuses(tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a.onnx", "a.pt2"])
+def test_a_folder_in_the_place_of_the_file_is_told_before_the_work(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(torch.export, "export", None)
+    monkeypatch.setattr(torch.onnx, "export", None)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name}: is a folder, expected a file to write"):
+        X.export(small(), tmp_path / name)
+
+
 def test_files_that_are_something_else_are_refused(onnx_file, tmp_path):
     path = tmp_path / "a.onnx"
     with pytest.raises(FileNotFoundError):

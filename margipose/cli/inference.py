@@ -176,6 +176,8 @@ def _infer(args: argparse.Namespace) -> int:
         raise ValueError(f"--margin: expected a positive factor, got {args.margin:g}")
     if args.camera_id is not None and args.calibration is None:
         raise ValueError("--camera-id goes with --calibration")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out: {args.out} is a file, expected a folder")
     sources = find_sources(args.inputs)
     missing = [s for s in sources if s.kind != "webcam" and not s.path.exists()]
     if len(missing) == len(sources):  # say so before a network is loaded
