@@ -234,6 +234,16 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, **_PLAIN, "momentum": 0.0},
     "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, **_PLAIN},
     "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
+    # An hour or two on two cores: small epochs, so that an interruption costs little.
+    "laptop": {
+        "pretrained": "package",
+        "ema": 0.998,
+        "epochs": 14,
+        "examples_per_epoch": 4000,
+        "workers": 0,
+        "eval_every": 7,
+        "composite": {"background": 0.2, "upper_body": 0.05, "lower_body": 0.05, "erase": 0.3},
+    },
     "quick": {"epochs": 1, "examples_per_epoch": 64, "batch_size": 8, "workers": 0},
 }
 """Partial configurations by name; the later one wins where two say different things."""
