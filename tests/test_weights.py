@@ -90,8 +90,17 @@ def test_names_come_before_what_lies_in_the_current_folder(lite, tiny_weights):
         assert weights.resolve(path) == Path(path)
         assert weights.label(path) == str(path)
         assert margipose.load_model(path).provenance == {}  # that of the file that was copied
-    Path("other").mkdir()
-    assert weights.resolve("other") == Path("other")
+
+
+def test_a_training_s_folder_means_its_network(folder, tiny_weights):
+    for run in ("run", "runs/7", "lite"):
+        Path(run).mkdir(parents=True)
+        path = f"./{run}" if run == "lite" else run
+        with pytest.raises(ValueError, match=rf"^{run}: a folder without model\.safetensors"):
+            weights.resolve(path)
+        shutil.copy(tiny_weights, f"{run}/model.safetensors")
+        assert weights.resolve(path) == Path(run) / "model.safetensors"
+        assert weights.label(path) == path
 
 
 @pytest.mark.parametrize("path", ["gone.safetensors", "runs/lite", "./lite", "../lite", "/lite", "m.pth"])

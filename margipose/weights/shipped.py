@@ -36,6 +36,9 @@ DEFAULT = "lite"
 FOLDER = Path(__file__).parent
 INDEX = "index.json"
 
+RUN_WEIGHTS = "model.safetensors"
+"""What a training leaves in its folder."""
+
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -127,25 +130,27 @@ def resolve(model: str | os.PathLike[str]) -> Path:
 
     A text that is a name in the index means what was shipped under it, whatever lies in the current folder:
     a file or folder called `lite` is named as `./lite`. Every other text, and every path object, is a path.
+    That of a training's folder means the network in it.
 
     Returns:
         A file whose digest is the index's; or the path as it was given, whether or not it exists.
 
     Raises:
         ValueError: for a text that looks like a name (no folder, no suffix), but is none and no file either;
-            or naming the file, if what was shipped is missing or is not what was shipped.
+            naming a folder that is not a training's; or naming the file, if what was shipped is missing or is
+            not what was shipped.
     """
     if not isinstance(model, str):
-        return Path(model)
+        return _file(Path(model))
     if not model:
         raise ValueError("weights: expected a name or a path, got nothing")
     if "." in model or len(Path(model).parts) > 1:
-        return Path(model)
+        return _file(Path(model))
     entries = read_index()
     if model in entries:
         return _checked(entries[model])
     if Path(model).exists():
-        return Path(model)
+        return _file(Path(model))
     raise ValueError(_unknown(model, entries))
 
 
@@ -173,6 +178,17 @@ def load_model(model: str | os.PathLike[str] = DEFAULT, device: Any = "cpu") -> 
 def sha256(path: Path) -> str:
     """Of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    inside = path / RUN_WEIGHTS
+    if not inside.is_file():
+        raise ValueError(
+            f"{path}: a folder without {RUN_WEIGHTS}; expected weights, or the folder of a training"
+        )
+    return inside
 
 
 def _checked(entry: Shipped) -> Path:
