@@ -1,12 +1,13 @@
 """The measurements of the papers' claims, at a size that only shows that they work."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from experiments.claims import f_memory, training
+from experiments.claims import a_differentiable, f_memory, training
 from experiments.claims.__main__ import CLAIMS, main
 from experiments.claims.figures import JOINTS, batch_of, draw_people
 from experiments.claims.findings import Value, table_text
@@ -16,6 +17,7 @@ from experiments.claims.training import Drawn, Job, run, shape_of, train_all
 from margipose.dsnt import make_gauss
 from margipose.model import ModelSpec
 from margipose.spec import InputSpec
+from margipose.train.run_dir import environment
 
 pytest.importorskip("matplotlib")
 
@@ -64,6 +66,7 @@ def test_trainings_are_kept_and_found_again(tmp_path):
     path.write_text(json.dumps({**first, "train_seconds": -1}))
     assert run(TINY, tmp_path, "cpu")["train_seconds"] == -1
     assert set(first["tests"]["test"]) == {"error", "pck10", "pck5"}
+    assert first["commit"] == environment()["commit"]
     with np.load(tmp_path / f"{TINY.key}.npz") as kept:
         assert kept["heatmaps"].shape == (4, 17, 8, 8)
     assert Job(TINY.model, 32, steps=2, batch=4, count=6, seed=1).key != TINY.key
@@ -131,6 +134,25 @@ def test_every_claim_is_measured_drawn_and_written_down(letter, alone, tmp_path_
     assert (out / "tiny" / f"{letter}.json").stat().st_mtime_ns == before
 
 
+def test_minutes_are_those_of_all_starts(alone, tmp_path, monkeypatch):
+    words = ["a", "--size", "tiny", "--out", str(tmp_path)]
+    measure = a_differentiable.measure
+
+    def interrupted(*_):
+        time.sleep(0.6)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as m:
+            m.setattr(a_differentiable, "measure", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                main(words)
+    monkeypatch.setattr(a_differentiable, "measure", lambda *given: measure(*given))
+    assert main(words) == 0
+    assert json.loads((tmp_path / "tiny" / "a.json").read_text())["minutes"] > 1.2 / 60
+    assert not list(tmp_path.rglob("*.spent"))
+
+
 def test_differentiability_holds_whatever_the_size(alone, tmp_path):
     assert main(["a", "--size", "tiny", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "tiny" / "a.json").read_text())
@@ -168,6 +190,11 @@ def test_the_rest_of_the_results_stays_as_it_is(tmp_path):
     (found / "a.json").write_text(json.dumps({**document, "says": "Nothing."}))
     write_section(results, found, "small")
     assert results.read_text() == text.replace("Half of it.", "Nothing.") + "\n## After\n"
+    (found / "trainings").mkdir()
+    for number, about in enumerate(({"commit": "0123456789"}, {"commit": "aabbccddee"}, {})):
+        (found / "trainings" / f"{number}.json").write_text(json.dumps(about))
+    write_section(results, found, "small")
+    assert "Among the trainings are some of commits aabbccd." in results.read_text()
     results.write_text(results.read_text().replace(END, ""))
     with pytest.raises(ValueError, match=r"RESULTS\.md: expected both"):
         write_section(results, found, "small")

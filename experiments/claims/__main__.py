@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from experiments.claims import __doc__ as about
 from experiments.claims.findings import Findings, table_text
-from experiments.claims.section import write_section
+from experiments.claims.section import TRAININGS, write_section
 from experiments.claims.sizes import SIZES, Size
 from margipose.draw import save_figure
 from margipose.files import replacing
@@ -33,8 +33,6 @@ CLAIMS = {
     "g": "g_shape",
     "h": "h_permutation",
 }
-
-TRAININGS = "trainings"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -58,6 +56,8 @@ def main(words: list[str] | None = None) -> int:
     out = args.out / args.size
     if args.again:
         shutil.rmtree(out / TRAININGS, ignore_errors=True)
+        for path in out.glob("?.spent"):
+            path.unlink()
     for letter in args.claims or CLAIMS:
         path = out / f"{letter}.json"
         if path.exists() and not args.again:
@@ -75,8 +75,15 @@ def main(words: list[str] | None = None) -> int:
 
 def _measure(letter: str, size: Size, out: Path) -> dict[str, Any]:
     started = time.monotonic()
+    spent = out / f"{letter}.spent"  # minutes of starts that were interrupted; their trainings are kept
+    before = float(spent.read_text()) if spent.exists() else 0.0
     module = importlib.import_module(f"experiments.claims.{CLAIMS[letter]}")
-    found: Findings = module.measure(size, out / TRAININGS)
+    try:
+        found: Findings = module.measure(size, out / TRAININGS)
+    except BaseException:
+        with replacing(spent) as temporary:
+            temporary.write_text(str(before + (time.monotonic() - started) / 60))
+        raise
     document = {
         "claim": found.claim,
         "holds": found.holds,
@@ -85,13 +92,14 @@ def _measure(letter: str, size: Size, out: Path) -> dict[str, Any]:
         "headers": list(found.headers),
         "rows": [list(row) for row in found.rows],
         "numbers": found.numbers,
-        "minutes": (time.monotonic() - started) / 60,
+        "minutes": before + (time.monotonic() - started) / 60,
         "environment": {**environment(), "processor": _processor()},
     }
     if found.figure is not None:
         save_figure(found.figure, out / f"{letter}.png")
     with replacing(out / f"{letter}.json") as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
+    spent.unlink(missing_ok=True)
     return document
 
 

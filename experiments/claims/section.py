@@ -9,7 +9,10 @@ from typing import Any
 from experiments.claims.findings import table_text
 from margipose.files import replacing
 
-__all__ = ["write_section"]
+__all__ = ["TRAININGS", "write_section"]
+
+TRAININGS = "trainings"
+"""Folder of the trainings, in that of the claims' JSON files and plots."""
 
 BEGIN, END = "<!-- claims: written by make claims -->", "<!-- end of claims -->"
 
@@ -21,7 +24,7 @@ def write_section(results: Path, found: Path, size: str) -> None:
 
     Args:
         results: a Markdown file.
-        found: the folder with the claims' JSON files and plots.
+        found: the folder with the claims' JSON files and plots, and with the trainings.
 
     Raises:
         ValueError: if only one of the markers is there.
@@ -56,6 +59,9 @@ def _heading(found: Path, size: str) -> str:
             for d in documents.values()
         }
     )
+    known = {d["environment"]["commit"] for d in documents.values()}
+    older = sorted(c[:7] for c in _commits(found / TRAININGS) - known)
+    kept = f" Among the trainings are some of commits {', '.join(older)}." if older else ""
     packages = next(iter(documents.values()))["environment"] if documents else None
     versions = f", Python {packages['python']}, PyTorch {packages['packages']['torch']}" if packages else ""
     rows = [[letter, d["claim"], d["holds"]] for letter, d in documents.items()]
@@ -66,9 +72,16 @@ def _heading(found: Path, size: str) -> str:
         "known exactly (`experiments/claims/`). That a claim holds or does not hold *here* says little "
         "about photos.\n\n"
         f"`make claims` ({'size `' + size + '`'}), {minutes:.0f} minutes on {'; '.join(where)}{versions}. "
-        "± is the 95 % interval over seeds (Student's t), for differences over pairs of equal seed.\n\n"
+        "± is the 95 % interval over seeds (Student's t), for differences over pairs of equal seed. Seeds "
+        f"change the initial weights; the pictures are the same for all networks.{kept}\n\n"
         f"{table_text(['', 'claim', 'holds here'], rows)}\n"
     )
+
+
+def _commits(trainings: Path) -> set[str]:
+    """Commits that trainings were made at; those that do not say are left out."""
+    made = (json.loads(path.read_text()).get("commit", "") for path in trainings.glob("*.json"))
+    return {commit for commit in made if commit}
 
 
 def _claim(letter: str, document: dict[str, Any], plot: bool) -> str:

@@ -31,6 +31,7 @@ from margipose.model import ModelSpec
 from margipose.spec import InputSpec, to_mapping
 from margipose.train.device import pick_device
 from margipose.train.engine import Engine
+from margipose.train.run_dir import environment
 
 __all__ = ["Drawn", "Job", "heatmaps_of", "network", "train_all"]
 
@@ -178,6 +179,7 @@ def run(job: Job, folder: Path, device: str = "auto") -> dict[str, Any]:
     place = pick_device(device)
     model, seconds = train(job, place)
     result: dict[str, Any] = {"job": to_mapping(job), "train_seconds": seconds}
+    result["commit"] = environment()["commit"]
     result["tests"] = {name: _measure(model, job, drawn, place) for name, drawn in job.tests.items()}
     maps, images = heatmaps_of(model, job, min(100, job.count), place)
     result["shape"] = shape_of(maps)
