@@ -84,6 +84,9 @@ def fit(
     Returns:
         The same in every process.
 
+    Warns:
+        UserWarning: at the end, if examples or steps were left out.
+
     Raises:
         ValueError: for data that is missing or does not fit, a directory with a different run in it, a batch
             that cannot be split over the processes, or a loss, or its gradient, that is not finite.
@@ -374,11 +377,8 @@ class _Run:
         about = {**provenance(self.config), "step": self.done.step}
         if metrics is not None:
             about["metrics"] = metrics
-        if self.done.bad_samples or self.done.bad_losses:
-            about["left_out"] = {
-                "samples": len(self.done.bad_samples),
-                "steps": len(self.done.bad_losses),
-            }
+        if left_out := self.done.left_out:
+            about["left_out"] = left_out
         self.world.only_main(lambda: checkpoint.save(path, self.engine.best_model, self.config.input, about))
 
     def finish(self, stop: Stop) -> FitResult:
@@ -395,4 +395,6 @@ class _Run:
             assert self.evaluation is not None
             self._write(path, {self.config.eval_set: self.evaluation[1].overall().values})
         self.save()
+        if self.dir is not None:
+            self.dir.warn_of_what_is_missing(self.done)
         return FitResult(path, self.evaluation[1] if self.evaluation else None)

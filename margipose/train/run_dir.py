@@ -8,6 +8,7 @@ checkpoints/step_<n>.safetensors   the last networks that were kept
 best.safetensors          the one that scored best, where the run evaluates as it goes
 model.safetensors         the result
 bad_batch.json            the examples of a batch whose loss was not finite
+left_out.json             examples and steps that were left out, where there are any
 
 Beside them lies what people look at; see `watching`.
 """
@@ -19,6 +20,7 @@ import json
 import platform
 import subprocess
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +70,12 @@ class Progress:
     bad_losses: list[int] = field(default_factory=list)
     finished: bool = False
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many examples (each time that they were drawn) and steps; empty for none."""
+        found = {"samples": len(self.bad_samples), "steps": len(self.bad_losses)}
+        return found if any(found.values()) else {}
+
 
 class RunDir:
     """A run's directory.
@@ -75,6 +83,7 @@ class RunDir:
     Attributes:
         path: the folder.
         state: file of the run's state.
+        left_out: file of what was left out.
     """
 
     def __init__(self, config: TrainConfig, processes: int = 1) -> None:
@@ -87,7 +96,7 @@ class RunDir:
             ValueError: if it holds a run with other settings, or a file of it is damaged.
         """
         self.path = Path(config.run_dir)
-        self.state = self.path / "state.pt"
+        self.state, self.left_out = self.path / "state.pt", self.path / "left_out.json"
         self._keep = config.keep_checkpoints
         settings, ours = self.path / "train_config.json", to_mapping(config)
         if not settings.exists() or self._compare(settings, ours) != ours:
@@ -147,9 +156,16 @@ class RunDir:
             lines = (json.dumps({"name": n, "value": v, "step": s}) for n, v, s in done.history)
             temporary.write_text("".join(f"{line}\n" for line in lines))
 
-    def checkpoint(self, step: int) -> Path:
-        """Where to keep the network of a step."""
-        return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
+        if done.left_out:
+            _write_json(self.left_out, {"samples": done.bad_samples, "steps": done.bad_losses})
+
+    def warn_of_what_is_missing(self, done: Progress) -> None:
+        """Say it where a run has learned from less than it was asked to."""
+        if found := done.left_out:
+            warnings.warn(
+                f"{found['samples']} examples and {found['steps']} steps were left out: see {self.left_out}",
+                stacklevel=2,
+            )
 
     def forget_old_checkpoints(self) -> None:
         """Remove all but the last networks."""
