@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.claims import a_differentiable, f_memory, training
+from experiments.claims import a_differentiable, d_speed, f_memory, training
 from experiments.claims.__main__ import CLAIMS, main
 from experiments.claims.figures import JOINTS, batch_of, draw_people
-from experiments.claims.findings import Value, table_text
+from experiments.claims.findings import Value, table_text, verdict
 from experiments.claims.section import BEGIN, END, write_section
 from experiments.claims.sizes import SIZES
 from experiments.claims.training import Drawn, Job, run, shape_of, train_all
@@ -151,6 +151,36 @@ def test_minutes_are_those_of_all_starts(alone, tmp_path, monkeypatch):
     assert main(words) == 0
     assert json.loads((tmp_path / "tiny" / "a.json").read_text())["minutes"] > 1.2 / 60
     assert not list(tmp_path.rglob("*.spent"))
+
+
+def gains(*pairs):
+    return [Value(mean, half) for mean, half in pairs]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (gains((2, 1), (3, 1), (1, 4)), "yes"),
+        (gains((2, 1), (3, 1), (-1, 4)), "yes"),  # the last may be chance
+        (gains((2, 1), (1, 4), (1, 4)), "partly"),  # most may be chance
+        (gains((2, 1), (3, 1), (-2, 1)), "partly"),
+        (gains((1, 4), (-1, 4)), "partly"),
+        (gains((-1, 4), (-1, 4)), "no"),
+        (gains((-2, 1), (-2, 1), (5, 1)), "no"),
+        (gains((2, np.nan), (3, np.nan)), "partly"),  # one seed says nothing of chance
+    ],
+)
+def test_verdicts_follow_the_intervals(values, expected):
+    assert verdict(values) == expected
+
+
+def test_a_network_beats_another_only_by_more_than_chance_in_time():
+    beats = d_speed._beats
+    assert beats((1.0, Value(0.6, 0.1)), (2.0, Value(0.5, 0.1)), 0.1)
+    assert beats((1.0, Value(0.6, 0.1)), (0.95, Value(0.5, 0.1)), 0.1)
+    assert not beats((1.0, Value(0.5, 0.1)), (1.05, Value(0.5, 0.1)), 0.1)
+    assert beats((1.0, Value(0.5, 0.1)), (1.2, Value(0.5, 0.1)), 0.1)
+    assert not beats((1.0, Value(0.4, 0.1)), (1.2, Value(0.5, 0.1)), 0.1)
 
 
 def test_differentiability_holds_whatever_the_size(alone, tmp_path):

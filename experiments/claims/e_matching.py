@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.claims.architectures import COMPARED, architectures, trained
-from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.findings import COLOURS, Findings, Value, verdict
 from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
 
@@ -26,7 +26,7 @@ def measure(size: Size, folder: Path) -> Findings:
     return Findings(
         claim="DSNT (with the JS regulariser) is at least as accurate as heatmap matching for every "
         "architecture.",
-        holds="yes" if ahead == len(rows) else "partly" if ahead else "no",
+        holds=verdict(differences.values()),
         says=f"It is ahead for {ahead} of {len(rows)} architectures, for {surely} beyond the 95 % "
         "interval; the "
         f"smallest difference is {least.text(100, sign=True)} points.",

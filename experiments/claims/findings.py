@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,9 @@ from scipy import stats
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Findings", "Value", "table_text"]
+__all__ = ["COLOURS", "Findings", "Holds", "Value", "table_text", "verdict"]
+
+Holds = Literal["yes", "no", "partly"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 """Distinct for people who are colour-blind, too (Okabe and Ito)."""
@@ -45,6 +47,19 @@ class Value:
         return f"{scale * self.mean:{plus}.{digits}f} ± {scale * self.half:.{digits}f}"
 
 
+def verdict(gains: Iterable[Value]) -> Holds:
+    """Whether something helps, by what it gains in several comparisons.
+
+    Yes: no 95 % interval lies below 0, and most lie above. No: no mean lies above 0, or most intervals lie
+    below. Partly: all else, such as gains that may be chance.
+    """
+    gains = list(gains)
+    half, above, below = len(gains) / 2, sum(g.low > 0 for g in gains), sum(g.high < 0 for g in gains)
+    if not below and above > half:
+        return "yes"
+    return "no" if below > half or not any(g.mean > 0 for g in gains) else "partly"
+
+
 @dataclass
 class Findings:
     """What was measured about a claim.
@@ -60,7 +75,7 @@ class Findings:
     """
 
     claim: str
-    holds: Literal["yes", "no", "partly"]
+    holds: Holds
     says: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]

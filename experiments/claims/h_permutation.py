@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.claims.findings import COLOURS, Findings, Value
+from experiments.claims.findings import COLOURS, Findings, Value, verdict
 from experiments.claims.sizes import Size
 from experiments.claims.training import train_all
 from margipose.draw.figures import new_figure, small_text
@@ -38,11 +38,10 @@ def measure(size: Size, folder: Path) -> Findings:
         ]
         for n in size.stages
     ]
-    permutes = all(g.mean > 0 for g in gains.values())
     surely = sum(g.low > 0 for g in gains.values())
     return Findings(
         claim="Axis permutation and further stages lower the error.",
-        holds="yes" if permutes and staged.mean > 0 else "partly" if permutes or staged.mean > 0 else "no",
+        holds=verdict([*gains.values(), staged]),
         says=f"The permutation lowers the 3D error for {sum(g.mean > 0 for g in gains.values())} of "
         f"{len(gains)} "
         f"numbers of stages, for {surely} beyond the 95 % interval; {last} stages instead of {first} "
