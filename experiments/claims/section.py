@@ -53,12 +53,11 @@ def write_section(results: Path, found: Path, size: str) -> None:
 def _heading(found: Path, size: str) -> str:
     documents = {p.stem: json.loads(p.read_text()) for p in sorted(found.glob("?.json"))}
     minutes = sum(d["minutes"] for d in documents.values())
-    where = sorted(
-        {
-            f"{d['environment']['processor']}, commit {d['environment']['commit'][:7]}"
-            for d in documents.values()
-        }
-    )
+    where: dict[str, list[str]] = {}
+    for document in documents.values():
+        commits = where.setdefault(document["environment"]["processor"], [])
+        commits += {document["environment"]["commit"][:7]} - set(commits)
+    hosts = "; ".join(f"{host}, commit {', '.join(commits)}" for host, commits in where.items())
     known = {d["environment"]["commit"] for d in documents.values()}
     older = sorted(c[:7] for c in _commits(found / TRAININGS) - known)
     kept = f" Among the trainings are some of commits {', '.join(older)}." if older else ""
@@ -71,7 +70,7 @@ def _heading(found: Path, size: str) -> str:
         "whose joints are "
         "known exactly (`experiments/claims/`). That a claim holds or does not hold *here* says little "
         "about photos.\n\n"
-        f"`make claims` ({'size `' + size + '`'}), {minutes:.0f} minutes on {'; '.join(where)}{versions}. "
+        f"`make claims` ({'size `' + size + '`'}), {minutes:.0f} minutes on {hosts}{versions}. "
         "± is the 95 % interval over seeds (Student's t), for differences over pairs of equal seed. Seeds "
         f"change the initial weights; the pictures are the same for all networks.{kept}\n\n"
         f"{table_text(['', 'claim', 'holds here'], rows)}\n"
