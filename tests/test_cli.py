@@ -15,17 +15,11 @@ from margipose.cli.command import DATASET_NAMES
 from margipose.cli.training import parse_updates
 from margipose.data import DATASETS
 from margipose.prepare import PREPARERS
+from tests.printed import one_line
 
 
 def words(settings):
     return [f"{k}={json.dumps(v)}" for k, v in settings.items()]
-
-
-def one_line(capsys):
-    err = capsys.readouterr().err
-    assert len(err.strip().splitlines()) == 1
-    assert "Traceback" not in err
-    return err
 
 
 @pytest.mark.parametrize("module", ["margipose", "margipose.cli"])

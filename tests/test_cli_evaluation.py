@@ -13,6 +13,7 @@ from margipose.cli import build_parser, main
 from margipose.data import load_records
 from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, read_predictions, score_records
 from margipose.skeleton import CANONICAL
+from tests.printed import one_line
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,6 @@ def data(people, tmp_path_factory):
 
 def on(root):
     return ["--dataset", "mpi3d", "--root", str(root)]
-
-
-def one_line(capsys):
-    err = capsys.readouterr().err
-    assert len(err.strip().splitlines()) == 1
-    return err
 
 
 def test_predictions_need_neither_network_nor_images(data, tmp_path, capsys):

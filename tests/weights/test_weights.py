@@ -1,4 +1,4 @@
-"""Weights that come with the package: names, files, the index, and the script that adds to it."""
+"""Weights that come with the package: names, files and the index."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from configparser import ConfigParser
-from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,35 +24,12 @@ from margipose.config import combine
 from margipose.infer import Predictor, find_network
 from margipose.spec import to_mapping
 from margipose.train import fit
-from margipose.weights import shipped
+from tests.printed import one_line
+from tests.weights.made import CARD
 
-ROOT = Path(__file__).parent.parent
-CARD = S.Card(
-    "ResNet-18, one stage",
-    "nothing",
-    "tests",
-    (weights.Score("MPJPE on nothing, mm", 1234.5, "margipose eval --model lite"),),
-)
+ROOT = Path(__file__).parents[2]
 SHIPPED = weights.read_index()
 """What really comes with the package; may be nothing."""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder in place of the package's, without any weights."""
-    path = tmp_path / "shipped"
-    path.mkdir()
-    (path / "index.json").write_text("{}")
-    monkeypatch.setattr(shipped, "FOLDER", path)
-    monkeypatch.chdir(tmp_path)
-    return path
-
-
-@pytest.fixture
-def lite(folder, tiny_weights):
-    """The tiny network, shipped as `lite`."""
-    path, _ = S.ship(tiny_weights, "lite", CARD, folder)
-    return path
 
 
 def change_index(folder, **changes):
@@ -201,12 +177,6 @@ def test_an_index_that_is_none_is_named(folder, text):
 # --- The command line -------------------------------------------------------------------------------
 
 
-def one_line(capsys):
-    err = capsys.readouterr().err
-    assert len(err.strip().splitlines()) == 1
-    return err
-
-
 @pytest.fixture
 def photo(folder):
     cv2.imwrite("photo.png", np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8))
@@ -280,147 +250,6 @@ def test_models_without_any(folder, capsys):
     assert "no weights come with this version" in capsys.readouterr().out
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {}
-
-
-# --- Shipping ---------------------------------------------------------------------------------------
-
-
-def test_what_is_shipped_answers_as_before(lite, tiny_weights):
-    before, after = checkpoint.load(tiny_weights), checkpoint.load(lite)
-    assert lite.stat().st_size < 0.51 * tiny_weights.stat().st_size
-    assert {p.dtype for p in after.model.parameters()} == {torch.float32}
-    generator = torch.Generator().manual_seed(7)  # other images than the script's
-    with torch.inference_mode():
-        for images in (torch.randn(2, 3, 64, 64, generator=generator), torch.ones(1, 3, 64, 64)):
-            apart = before.model(images).coords_norm - after.model(images).coords_norm
-            assert apart.abs().max() < 0.02
-
-
-def test_the_same_input_gives_the_same_file(lite, folder, tiny_weights):
-    content = lite.read_bytes()
-    assert lite.name == f"lite-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
-    again, _ = S.ship(tiny_weights, "lite", replace(CARD, scores=()), folder)
-    assert again == lite  # the scores are the index's
-    assert again.read_bytes() == content
-    assert weights.read_index()["lite"].scores == ()
-    assert sorted(p.name for p in folder.iterdir()) == ["index.json", lite.name]
-
-
-def test_a_new_file_replaces_the_old_one_of_its_name_alone(lite, folder, tiny_weights):
-    other, _ = S.ship(tiny_weights, "lite-synthetic", CARD, folder)
-    new, _ = S.ship(tiny_weights, "lite", replace(CARD, data="something"), folder)
-    assert new != lite
-    assert sorted(p.name for p in folder.iterdir()) == sorted(["index.json", new.name, other.name])
-    assert weights.names() == ["lite", "lite-synthetic"]
-    assert weights.resolve("lite") == new
-    assert weights.resolve("lite-synthetic") == other
-
-
-def test_the_document_travels_without_the_makers_folders(folder, tmp_path, tiny_weights):
-    loaded = checkpoint.load(tiny_weights)
-    about = {
-        "commit": "abc",
-        "config": {
-            "run_dir": "/home/ann/runs/7",
-            "data_roots": {"mpi3d": "C:\\data\\mpi3d"},
-            "train_sets": ["a/b"],
-        },
-    }
-    checkpoint.save(tmp_path / "m.safetensors", loaded.model, loaded.input_spec, about)
-    path, _ = S.ship(tmp_path / "m.safetensors", "lite", CARD, folder)
-    assert checkpoint.describe(path)["provenance"] == {
-        "commit": "abc",
-        "config": {"run_dir": "7", "data_roots": {"mpi3d": "mpi3d"}, "train_sets": ["a/b"]},
-        "description": CARD.description,
-        "data": CARD.data,
-        "licence": CARD.licence,
-    }
-
-
-def test_half_precision_must_hold_the_weights(folder, tmp_path, tiny_weights):
-    loaded = checkpoint.load(tiny_weights)
-    with torch.no_grad():
-        loaded.model.backbone.net.conv1.weight.mul_(1e7)
-    checkpoint.save(tmp_path / "m.safetensors", loaded.model, loaded.input_spec)
-    with pytest.raises(ValueError, match=r"m\.safetensors: does not fit half precision \(.*not finite"):
-        S.ship(tmp_path / "m.safetensors", "lite", CARD, folder)
-    assert [p.name for p in folder.iterdir()] == ["index.json"]
-
-
-@pytest.mark.parametrize("limit", ["MOST_COORDS", "MOST_HEATMAPS"])
-def test_half_precision_must_answer_as_before(folder, tiny_weights, monkeypatch, limit):
-    monkeypatch.setattr(S, limit, 1e-9)
-    with pytest.raises(ValueError, match="answers otherwise in half precision: coordinates differ by"):
-        S.ship(tiny_weights, "lite", CARD, folder)
-    assert [p.name for p in folder.iterdir()] == ["index.json"]
-
-
-def test_differences_are_those_of_the_worst_answer(tiny_weights):
-    one, other = (checkpoint.load(tiny_weights) for _ in range(2))
-    same = S.compare(one.model, other.model, one.input_spec)
-    assert same == (0, 0)
-    with torch.no_grad():
-        other.model.backbone.net.conv1.weight.mul_(-1)
-    apart = S.compare(one.model, other.model, one.input_spec)
-    assert apart.coords > 0
-    assert apart.heatmaps > 0
-    with torch.no_grad():
-        other.model.backbone.net.bn1.running_var.fill_(torch.nan)
-    assert np.isnan(S.compare(one.model, other.model, one.input_spec)).all()
-
-
-def test_too_large_a_file_or_a_bad_name_is_refused(folder, tiny_weights, monkeypatch):
-    for name in ("", "Lite", "lite_2", "-lite", "a/b", "lite.2"):
-        with pytest.raises(ValueError, match="name: expected small letters and digits"):
-            S.ship(tiny_weights, name, CARD, folder)
-    monkeypatch.setattr(S, "LARGEST_BYTES", 1000)
-    with pytest.raises(ValueError, match="bytes in half precision, at most 1000 are shipped"):
-        S.ship(tiny_weights, "lite", CARD, folder)
-    assert [p.name for p in folder.iterdir()] == ["index.json"]
-
-
-def test_an_interrupted_shipment_leaves_what_was_there(lite, folder, tiny_weights, monkeypatch):
-    def fail(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(S, "to_mapping", fail)  # after the weights, before the index
-    with pytest.raises(KeyboardInterrupt):
-        S.ship(tiny_weights, "lite", replace(CARD, data="something"), folder)
-    assert weights.resolve("lite") == lite
-    assert sorted(p.name for p in folder.iterdir()) == ["index.json", lite.name]
-
-
-def test_the_script(folder, tmp_path, tiny_weights, monkeypatch, capsys):
-    card = tmp_path / "card.json"
-    card.write_text(json.dumps(to_mapping(CARD)))
-    script = [sys.executable, "-W", "ignore", str(ROOT / "experiments" / "ship.py")]
-    words = [str(tiny_weights), "lite", "--card", str(card), "--into", str(folder)]
-    done = subprocess.run([*script, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert str(weights.resolve("lite")) in done.stdout
-    assert weights.read_index()["lite"].scores == CARD.scores
-    for i, gone in ((0, "gone.safetensors"), (3, "gone.json")):
-        monkeypatch.setattr(sys, "argv", ["ship.py", *words[:i], gone, *words[i + 1 :]])
-        with pytest.raises(SystemExit) as stop:
-            S.main()
-        assert stop.value.code == 2
-        assert f"error: [Errno 2] No such file or directory: '{gone}'" in one_line(capsys)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "card.json: "),
-        ("[]", "card.json: card: expected a mapping"),
-        ('{"description": "x", "data": " ", "licence": "z"}', "data: must not be empty"),
-        ('{"description": "x", "data": "y"}', "key 'licence' is missing"),
-    ],
-)
-def test_a_card_that_is_none_is_named(tmp_path, text, message):
-    path = tmp_path / "card.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        S.read_card(path)
 
 
 # --- What really comes with the package -------------------------------------------------------------
