@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replacing", "sweep", "to_disk"]
+__all__ = ["is_temporary", "locked", "replacing", "sweep", "to_disk"]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
+_POLL_S = 0.05
 
 
 @contextlib.contextmanager
@@ -28,6 +30,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `replacing` makes."""
+    return name[0] == "." and _TEMPORARY.fullmatch(name) is not None
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files of `replacing` that processes which were killed have left in a folder.
 
@@ -36,7 +43,7 @@ def sweep(folder: Path) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+        if is_temporary(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
@@ -48,5 +55,48 @@ def to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold a folder, or a file that is made for this, against others who do the same; in this process, too.
+
+    Does nothing where there are no locks: on Windows, and on some network drives.
+
+    Args:
+        patience_s: how long to wait for others; may be infinite.
+
+    Raises:
+        OSError: if somebody else holds it still, or the file cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    # A file can be locked on network drives where a folder cannot: their locks ask for the right to write.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    folder = path if path.is_dir() else path.parent
+                    raise OSError(f"{folder}: another run is at work in this folder") from error
+                time.sleep(_POLL_S)
+                continue
+            except OSError:  # no locks here
+                pass
+            break
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                # Processes that were forked meanwhile have the descriptor, too.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -1,8 +1,12 @@
+import math
+import multiprocessing
 import os
+import threading
+import time
 
 import pytest
 
-from margipose.files import replacing, sweep, to_disk
+from margipose.files import locked, replacing, sweep, to_disk
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -48,3 +52,56 @@ def test_a_file_is_brought_to_the_disk_that_it_is_on(tmp_path, monkeypatch):
     assert brought == [(tmp_path / "file").stat().st_ino]
     with pytest.raises(FileNotFoundError):
         to_disk(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/.lock"])
+def test_what_is_held_is_held_against_all_others(tmp_path, name):
+    pytest.importorskip("fcntl")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name
+    with locked(path):
+        for patience in (0, 0.2):
+            start = time.monotonic()
+            with (
+                pytest.raises(OSError, match=r"folder: another run is at work in this folder") as error,
+                locked(path, patience),
+            ):
+                pass
+            assert patience <= time.monotonic() - start
+            assert ".lock" not in str(error.value)
+    with pytest.raises(KeyError), locked(path):
+        raise KeyError
+    with locked(path):
+        pass
+
+
+def test_who_waits_gets_it_when_it_is_free(tmp_path):
+    pytest.importorskip("fcntl")
+    seen = []
+    with locked(tmp_path):
+
+        def wait():
+            with locked(tmp_path, math.inf):
+                seen.append("waited")
+
+        other = threading.Thread(target=wait)
+        other.start()
+        time.sleep(0.2)
+        seen.append("first")
+    other.join(20)
+    assert seen == ["first", "waited"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_does_not_keep_it(tmp_path):
+    pytest.importorskip("fcntl")
+    context = multiprocessing.get_context("fork")
+    with locked(tmp_path / ".lock"):
+        child = context.Process(target=time.sleep, args=(60,))
+        child.start()
+    try:
+        with locked(tmp_path / ".lock"):
+            assert child.is_alive()
+    finally:
+        child.terminate()
+        child.join()

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from margipose import checkpoint
 from margipose.config import NAMED_CONFIGS, TrainConfig, combine
 from margipose.losses import marginal_loss
 from margipose.spec import to_mapping
-from margipose.train import fit, pick_device
+from margipose.train import fit, pick_device, run_dir
 from margipose.train.timing import PHASES
 
 pytestmark = pytest.mark.long
@@ -188,6 +189,26 @@ def test_refuses_a_directory_with_another_run(tiny):
     fit(combine([], {**tiny, "epochs": 1, "eval_set": ""}))
     with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
         fit(combine([], {**tiny, "epochs": 2, "eval_set": ""}))
+
+
+def test_refuses_a_directory_where_another_training_is_at_work(tiny, monkeypatch):
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr(run_dir, "_PATIENCE_S", 0.0)
+    config = combine([], {**tiny, "epochs": 1, "eval_set": ""})
+
+    def meanwhile(name, value, step):
+        if name != "loss":
+            return
+        with pytest.raises(OSError, match="run: another run is at work in this folder"):
+            fit(config)
+        other = replace(config, run_dir=f"{config.run_dir}/other")
+        assert fit(other).checkpoint.exists()
+        asked.append(step)
+
+    asked = []
+    assert fit(config, log=meanwhile).checkpoint.exists()
+    assert asked
+    fit(config)
 
 
 def test_says_when_there_is_nothing_to_train_on(tiny):

@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from margipose.files import replacing
+from margipose.files import is_temporary, locked, replacing
 from margipose.jobs.plan import one_line
 
 __all__ = ["alone_in", "claim"]
-
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
-"""Temporary names of `margipose.files.replacing`."""
 
 
 def claim(dest: str | Path, settings: Mapping[str, Any], kind: str, *, check_only: bool = False) -> None:
@@ -47,7 +43,7 @@ def claim(dest: str | Path, settings: Mapping[str, Any], kind: str, *, check_onl
             )
         return
     # A run that was killed before its note had its name left a temporary file at most.
-    if dest.is_dir() and not all(_is_leftover(path.name) for path in dest.iterdir()):
+    if dest.is_dir() and not all(is_temporary(path.name) for path in dest.iterdir()):
         raise ValueError(
             f"{dest}: expected an empty folder or one with {marker.name}; it holds something else"
         )
@@ -67,10 +63,6 @@ def _differing(settings: Mapping[str, Any], found: Any) -> tuple[str, str]:
     return str({k: settings[k] for k in keys}), str({k: found[k] for k in keys})
 
 
-def _is_leftover(name: str) -> bool:
-    return name[0] == "." and _LEFTOVER.fullmatch(name) is not None
-
-
 @contextlib.contextmanager
 def alone_in(dest: Path) -> Iterator[None]:
     """Hold a folder against a second run, and remove what a killed one left half written.
@@ -79,29 +71,9 @@ def alone_in(dest: Path) -> Iterator[None]:
         OSError: if another run is at work there.
     """
     dest.mkdir(parents=True, exist_ok=True)
-    with _locked(dest):
+    with locked(dest):
         for folder, _, files in os.walk(dest):
             for name in files:
-                if _is_leftover(name):
+                if is_temporary(name):
                     Path(folder, name).unlink(missing_ok=True)
         yield
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"{folder}: another run is at work in this folder") from error
-        except OSError:  # some network drives have no locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)

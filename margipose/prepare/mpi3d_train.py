@@ -7,7 +7,7 @@ camera is added to it when all of its images and masks are there. What it lists 
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from margipose.data.mpi3d_preparation import (
     univ_scale_factor,
 )
 from margipose.data.mpi3d_sequences import MaskFlags
+from margipose.files import locked
 from margipose.jobs import Tick
 from margipose.prepare.archives import Member, open_member
 from margipose.prepare.mpi3d_source import copy_member, on_disk
@@ -245,28 +246,10 @@ def fit_height(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
 
 def _add_camera(directory: Path, camera: int, kept: Sequence[int]) -> None:
     path = directory / METADATA
-    with _alone(directory):
+    # Another camera of the sequence may be ready, too. Where there are no locks, one may get lost; the next
+    # run then adds it again.
+    with locked(directory, patience_s=math.inf):
         metadata = read_metadata(path)
         added = {**metadata.interesting_frames, camera: np.array(kept, np.int64)}
         # In order: the file does not depend on which camera was ready first.
         write_metadata(path, replace(metadata, interesting_frames=dict(sorted(added.items()))))
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait until no other camera of the sequence is being added.
-
-    Where there are no locks, a camera may get lost; the next run then adds it again.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network drives have no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

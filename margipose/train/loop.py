@@ -22,7 +22,7 @@ from margipose.train.batches import Batch, batch_parts, check_batch, examples_of
 from margipose.train.device import pick_device
 from margipose.train.distributed import World, evaluate_together, joined, mark
 from margipose.train.engine import Engine, NotFinite
-from margipose.train.run_dir import Progress, RunDir, damaged, provenance
+from margipose.train.run_dir import Progress, RunDir, damaged, held, provenance
 from margipose.train.sets import load_set, load_training_sets
 from margipose.train.stopping import Interrupted, Stop, stop_signals
 from margipose.train.watching import Watch, check_views
@@ -90,17 +90,18 @@ def fit(
     Raises:
         ValueError: for data that is missing or does not fit, a directory with a different run in it, a batch
             that cannot be split over the processes, or a loss, or its gradient, that is not finite.
-        OSError: if the directory cannot be written to, a process that prepares samples ends, or another
-            process of the run does. What was written before stays.
+        OSError: if the directory cannot be written to, or another training is at work in it; if a process
+            that prepares samples ends, or another of the run does. What was written before stays.
         Interrupted: after SIGINT or SIGTERM, in all processes even if one of them received it.
         SystemExit: in processes of `torchrun` but the main one, where that one raises one of these.
     """
-    with joined() as world, stop_signals(insist=world.alone) as stop:
+    with joined() as world, stop_signals(insist=world.alone) as stop, contextlib.ExitStack() as stack:
         with world.agreed():
             check_batch(config, world)
             check_views(config)
             device = world.device(pick_device(config.device))
             datasets = load_training_sets(config)
+        world.only_main(lambda: stack.enter_context(held(Path(config.run_dir))))
         run = _Run(config, world, device, datasets, _Tell(log, show, progress) if world.main else _Tell())
         with run.watch or contextlib.nullcontext():
             while not run.finished:

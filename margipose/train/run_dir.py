@@ -9,19 +9,21 @@ best.safetensors          the one that scored best, where the run evaluates as i
 model.safetensors         the result
 bad_batch.json            the examples of a batch whose loss was not finite
 left_out.json             examples and steps that were left out, where there are any
+.lock                     held by the training that is at work
 
 Beside them lies what people look at; see `watching`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
 import subprocess
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,15 +32,18 @@ import torch
 
 import margipose
 from margipose.config import TrainConfig
-from margipose.files import replacing, sweep, to_disk
+from margipose.files import locked, replacing, sweep, to_disk
 from margipose.spec import to_mapping
 from margipose.weights import label
 
-__all__ = ["Progress", "RunDir", "damaged", "provenance", "read_history"]
+__all__ = ["Progress", "RunDir", "damaged", "held", "provenance", "read_history"]
 
 # Where a run goes on, how fast, and how often it is written down does not change its result.
 _FREE = ("run_dir", "workers", "device", "checkpoint_minutes", "keep_checkpoints", "compile", "data_dir")
 _FREE += ("data_roots", "backgrounds", "cloth", "objects", "log_every", "tensorboard", "pictures")
+
+# Processes that prepare samples notice within 5 s that the run which started them was killed.
+_PATIENCE_S = 15.0
 
 _PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow", "h5py", "scipy", "numba", "sacred")
 
@@ -178,6 +183,18 @@ class RunDir:
         path = self.path / "bad_batch.json"
         _write_json(path, {"step": step, "images": list(images), "rows": list(draws)})
         return path
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run's directory, made if need be, against a second training.
+
+    Raises:
+        OSError: if another one is at work there, or it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", _PATIENCE_S):
+        yield
 
 
 def damaged(state: Path) -> ValueError:
