@@ -7,11 +7,13 @@ heads of the bones by name (3 each). Arrays have one entry per pose first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from margipose.synthetic.numerics import compiled
 from margipose.synthetic.poses import INDEX, SIDES
 
 __all__ = [
@@ -44,14 +46,30 @@ _LIFT_FROM_DEG, _LIFT_SHARE = 30.0, 0.30
 
 def rotations(vectors_deg: Array) -> Array:
     """Rotations of rotation vectors (Rodrigues), `... x 3` in degrees to `... x 3 x 3`."""
-    v = np.radians(vectors_deg)
-    angle = np.sqrt((v * v).sum(-1))[..., None, None]
-    k = np.zeros((*v.shape[:-1], 3, 3))
-    k[..., 0, 1], k[..., 0, 2], k[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
-    k[..., 1, 0], k[..., 2, 0], k[..., 2, 1] = v[..., 2], -v[..., 1], v[..., 0]
-    # sin(t) / t and (1 - cos(t)) / t², the latter by half angles, which keeps its digits for small t.
-    half = np.sinc(angle / (2 * np.pi))
-    return np.eye(3) + np.sinc(angle / np.pi) * k + 0.5 * half * half * (k @ k)
+    vectors = np.radians(np.asarray(vectors_deg, np.float64))
+    return _rotations(np.ascontiguousarray(vectors.reshape(-1, 3))).reshape(*vectors.shape, 3)
+
+
+@compiled
+def _rotations(vectors: Array) -> Array:
+    """Of vectors in radians, N x 3 to N x 3 x 3."""
+    found = np.empty((len(vectors), 3, 3))
+    for n in range(len(vectors)):
+        x, y, z = vectors[n]
+        angle = math.sqrt(x * x + y * y + z * z)
+        # sin(t) / t and (1 - cos(t)) / t², the latter by half angles, which keeps its digits for small t.
+        one = math.sin(angle) / angle if angle > 0 else 1.0
+        half = math.sin(angle / 2) / (angle / 2) if angle > 0 else 1.0
+        two = 0.5 * half * half
+        found[n, 0, 0], found[n, 1, 1], found[n, 2, 2] = (
+            1 - two * (y * y + z * z),
+            1 - two * (x * x + z * z),
+            1 - two * (x * x + y * y),
+        )
+        found[n, 0, 1], found[n, 1, 0] = two * x * y - one * z, two * x * y + one * z
+        found[n, 0, 2], found[n, 2, 0] = two * x * z + one * y, two * x * z - one * y
+        found[n, 1, 2], found[n, 2, 1] = two * y * z - one * x, two * y * z + one * x
+    return found
 
 
 def rotation_vector(rotation: Array) -> Array:
