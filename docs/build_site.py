@@ -27,6 +27,9 @@ BESIDE = {
 }
 """Files of the repository that are pages of the site, by their place there."""
 
+PICTURES = {"experiments/claims/plots": "claims"}
+"""Folders of pictures that these pages show, by their place in the site."""
+
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quickstart.md", "frames.md", "faq.md"),
     "Data": ("datasets.md", "custom_data.md", "synthetic.md"),
@@ -98,6 +101,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in BESIDE.items():
         if (ROOT / source).is_file():
             files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    for source, folder in PICTURES.items():
+        for path in sorted((ROOT / source).glob("*.png")):
+            files.append(File.generated(config, f"{folder}/{path.name}", content=path.read_bytes()))
     lines = ["# Reference", "", "From the docstrings, in the order of the layers, lowest first.", ""]
     for module in modules():
         text = f"# {module}\n\n" + "\n\n".join(f"::: {name}" for name in parts(module)) + "\n"
@@ -117,8 +123,11 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
             return match[0]
         path, hash_, anchor = target.partition("#")
         inside = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        folder, name = posixpath.split(inside)
         if inside in BESIDE:
             inside = BESIDE[inside]
+        elif folder in PICTURES:
+            inside = posixpath.join(PICTURES[folder], name)
         elif inside.startswith("docs/"):
             inside = inside.removeprefix("docs/")
         elif (ROOT / inside).exists() and not image:
