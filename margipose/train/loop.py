@@ -101,12 +101,11 @@ def fit(
             check_views(config)
             device = world.device(pick_device(config.device))
             datasets = load_training_sets(config)
-        world.only_main(lambda: stack.enter_context(held(Path(config.run_dir))))
-        run = _Run(config, world, device, datasets, _Tell(log, show, progress) if world.main else _Tell())
-        with run.watch or contextlib.nullcontext():
-            while not run.finished:
-                run.epoch(stop)
-            return run.finish(stop)
+        tell = _Tell(log, show, progress) if world.main else _Tell()
+        run = _Run(config, world, device, datasets, tell, stack)
+        while not run.finished:
+            run.epoch(stop)
+        return run.finish(stop)
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,7 @@ class _Run:
         device: torch.device,
         datasets: list[PoseDataset],
         tell: _Tell,
+        stack: contextlib.ExitStack,
     ) -> None:
         self.config, self.world, self.device, self.datasets, self.tell = config, world, device, datasets, tell
         self.path = Path(config.run_dir)
@@ -161,8 +161,7 @@ class _Run:
                 )
             self.engine = Engine(config, device, world)
         self.dir: RunDir | None = None
-        self.watch: Watch | None = None
-        self.done, state = world.from_main(self._open)
+        self.done, state = world.from_main(lambda: self._open(stack))
         self.evaluation: tuple[int, Evaluation] | None = None
         with world.agreed():
             if state is not None:
@@ -177,11 +176,12 @@ class _Run:
                 f"the learning rate {config.lr:g} is for the whole of it"
             )
 
-    def _open(self) -> tuple[Progress, dict[str, Any] | None]:
+    def _open(self, stack: contextlib.ExitStack) -> tuple[Progress, dict[str, Any] | None]:
+        stack.enter_context(held(self.path))
         self.dir = RunDir(self.config, self.world.size)
         done, state = self.dir.load()
-        self.watch = Watch(self.path, self.config, done.history, done.step)
-        self.tell = self.tell.also(self.watch)
+        watch = stack.enter_context(Watch(self.path, self.config, done.history, done.step))
+        self.tell = self.tell.also(watch)
         return done, state
 
     def _restore(self, state: dict[str, Any]) -> None:
