@@ -3,6 +3,7 @@
     python experiments/transfer.py model.safetensors --synthetic data/mpi3d --lspet data/lspet
     python experiments/transfer.py model.safetensors --real h36m/trainval=frames/h36m mpi3d/test=frames/mpi3d
     python experiments/transfer.py a.safetensors b.safetensors --lspet data/lspet --json transfer.json
+    python experiments/transfer.py lite blazepose --lspet data/lspet
 
 One row per network. What is given is measured:
 
@@ -12,6 +13,9 @@ One row per network. What is given is measured:
   as visible: PCK@0.2 of the torso, from left shoulder to right hip.
 * `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
   depth from the labels: P-MPJPE and MPJPE, means over all frames of all that is named.
+
+`blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
+turned onto the ray on which the camera sees the person.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from blazepose import NAMES, evaluate_blazepose
 
 from margipose.checkpoint import Loaded
 from margipose.data import PoseDataset, Records, load_records
@@ -50,14 +55,16 @@ def _records(part: str) -> Records:
     return load_records(name, folder, split, universal=False)
 
 
-def _evaluate(loaded: Loaded, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
+def _evaluate(loaded: Loaded | str, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
+    if isinstance(loaded, str):
+        return evaluate_blazepose(loaded, records, protocol)
     dataset = PoseDataset(records, loaded.input_spec)
     return evaluate(loaded.model, dataset, protocol, crops="flip" if flip else "one", progress=True)
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
     """What is asked for, of one network: shares in per cent, lengths in mm."""
-    loaded = load_model(model)
+    loaded = model if model in NAMES else load_model(model)
     found: dict[str, float] = {}
     if args.synthetic is not None:
         protocol = get_protocol("mpi3d")
