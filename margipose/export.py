@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from margipose.checkpoint import CheckpointError, Loaded, from_document, to_document
 from margipose.dsnt import Marginals
-from margipose.files import replacing
+from margipose.files import check_place, replacing
 from margipose.heads import PLANES
 from margipose.model import PoseOutput
 from margipose.spec import InputSpec
@@ -131,9 +131,10 @@ def export_onnx(
     newest = onnx.defs.onnx_opset_version()
     if not OPSET <= opset <= newest:
         raise ValueError(f"opset: expected {OPSET} to {newest}, got {opset}")
+    path = Path(path)
+    check_place(path)
     network, document = _prepared(loaded, heatmaps)
     images = _images(loaded.input_spec, 2, seed=0)
-    path = Path(path)
     with _exporting(path), _quiet():
         program = torch.onnx.export(
             network,
@@ -172,9 +173,10 @@ def export_program(
     `torch.export.load(path).module()` takes images to a tuple of the outputs, and the document is its extra
     file `margipose.json`. Arguments and errors as for `export_onnx`.
     """
+    path = Path(path)
+    check_place(path)
     network, document = _prepared(loaded, heatmaps)
     images = _images(loaded.input_spec, 2, seed=0)
-    path = Path(path)
     with _exporting(path), _quiet():
         program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with replacing(path) as temporary:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["is_temporary", "locked", "replacing", "sweep", "to_disk"]
+__all__ = ["check_place", "is_temporary", "locked", "replacing", "sweep", "to_disk"]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 _POLL_S = 0.05
@@ -28,6 +29,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Make sure, before long work, that a file can be written where it, or its folder, does not exist yet.
+
+    Raises:
+        OSError: naming the file, if it cannot.
+    """
+    path = Path(path)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path}: cannot be written ({there}: {reason})") from error
 
 
 def is_temporary(name: str) -> bool:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from margipose.files import locked, replacing, sweep, to_disk
+from margipose.files import check_place, locked, replacing, sweep, to_disk
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -22,6 +22,18 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_place_is_checked_without_a_trace(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for name in ("new.json", "file", "a/b/c.json"):
+        check_place(tmp_path / name)
+    with pytest.raises(OSError, match=r"file/x\.json: cannot be written \(.*file: Not a directory\)"):
+        check_place(tmp_path / "file" / "x.json")
+    with pytest.raises(OSError, match=r"cannot be written \(/proc: "):
+        check_place("/proc/nowhere/x.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_what_killed_writers_left_is_swept(tmp_path):

@@ -213,6 +213,7 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
     from margipose.evaluate import evaluate, predictions_of, select, write_predictions
     from margipose.evaluate.matching import identify
     from margipose.evaluate.prediction_files import check_suffix
+    from margipose.files import check_place
     from margipose.train import pick_device
     from margipose.weights import load_model, resolve
 
@@ -224,6 +225,7 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
     if args.save_predictions is not None:
         # Before the network runs for hours.
         check_suffix(args.save_predictions)
+        check_place(args.save_predictions)
         identify(records)
     device = pick_device(args.device)
     loaded = load_model(args.model, device)

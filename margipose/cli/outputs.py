@@ -35,16 +35,21 @@ def table_text(table: Table) -> str:
 
 def check_outputs(args: argparse.Namespace) -> None:
     """Refuse, before anything runs, what could not be written after it."""
+    from margipose.files import check_place
+
     for name in _FILES:
         path = getattr(args, name)
         if path is not None and path.is_dir():
             raise ValueError(f"--{name}: {path} is a folder, expected a file")
+        if path is not None:
+            check_place(path)
     if args.plots is not None:
         from margipose.draw import check_matplotlib
 
         check_matplotlib()
         if args.plots.exists() and not args.plots.is_dir():
             raise ValueError(f"--plots: {args.plots} is a file, expected a folder")
+        check_place(args.plots / "plot")
 
 
 def write_outputs(
