@@ -39,12 +39,15 @@ def add(command: AddCommand) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     from margipose.check import check_dataset
-    from margipose.files import replacing
+    from margipose.files import check_place, replacing
 
     if args.workers < 1:
         raise ValueError("--workers must be at least 1")
     if args.sheet is not None and args.sheet.suffix != ".png":
         raise ValueError(f"--sheet: expected a .png file, got {args.sheet}")
+    for path in (args.json, args.sheet):
+        if path is not None:
+            check_place(path)
     report = check_dataset(
         args.name,
         args.root,

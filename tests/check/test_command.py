@@ -44,6 +44,8 @@ def test_the_command_exits_with_1_if_something_is_wrong(data, tmp_path, capsys):
         (["h36m", "{}"], "found none"),
         (["mpi3d", "{}", "--workers", "0"], "--workers must be at least 1"),
         (["mpi3d", "{}", "--sheet", "sheet.jpg"], "--sheet: expected a .png file"),
+        (["mpi3d", "{}", "--sheet", "/proc/nowhere/sheet.png"], "nowhere/sheet.png: cannot be written"),
+        (["mpi3d", "{}", "--json", "/proc/nowhere/found.json"], "nowhere/found.json: cannot be written"),
     ],
 )
 def test_mistakes_of_the_command_end_with_2(people, capsys, words, message):
