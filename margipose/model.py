@@ -38,6 +38,7 @@ CELL = 2 * STRIDE
 # Far beyond what anyone trains, but small enough that a mistaken number cannot ask for terabytes.
 _LIMITS = {"n_stages": 64, "n_joints": 1024, "feature_channels": 8192, "column_channels": 8192}
 _MAX_BLOCKS = 64
+_MAX_CONTEXT = 2
 
 _STRIDES = (2, 4, 8, 16, 32)
 
@@ -64,7 +65,7 @@ class ModelSpec:
             (except `n_joints`); `"backbone"`, a backbone with an output head; or `"hourglass"`, stacked
             hourglasses, each with one. For the last two see `margipose.headed`.
         backbone: see `margipose.backbones.build_backbone`; for `"backbone"`, `build_dense_backbone`.
-        context: whether stride-16 features are used too.
+        context: how many coarser strides than 8 features are also taken from: 1 for 16, 2 for 16 and 32.
         n_stages: each stage after the first refines what the one before it saw. Hourglasses are stages.
         axis_permutation: off, ZY and XZ are predicted in image space (the paper's ablation).
         n_joints: number of joints.
@@ -82,7 +83,7 @@ class ModelSpec:
 
     type: Literal["margipose", "chatterbox", "backbone", "hourglass"] = "margipose"
     backbone: str = "inceptionv4"
-    context: bool = False
+    context: int | bool = 0  # networks of one stride more were stored with True
     n_stages: int = 4
     axis_permutation: bool = True
     n_joints: int = 17
@@ -94,6 +95,9 @@ class ModelSpec:
     dilated: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "context", int(self.context))
+        if not 0 <= self.context <= _MAX_CONTEXT:
+            raise ValueError(f"ModelSpec.context: expected 0 to {_MAX_CONTEXT}, got {self.context}")
         for name, limit in _LIMITS.items():
             if not 1 <= getattr(self, name) <= limit:
                 raise ValueError(f"ModelSpec.{name}: expected 1 to {limit}, got {getattr(self, name)}")
@@ -135,8 +139,16 @@ NAMED: dict[str, ModelSpec] = {
     "chatterbox": ModelSpec(type="chatterbox", backbone="resnet34", n_stages=1, axis_permutation=False),
     "lite": ModelSpec(
         backbone="efficientnet_lite0",
-        context=True,
+        context=1,
         n_stages=2,
+        feature_channels=48,
+        column_channels=96,
+        column_blocks=(0, 1, 1, 0),
+    ),
+    "lite-deep": ModelSpec(
+        backbone="efficientnet_lite0",
+        context=2,
+        n_stages=1,
         feature_channels=48,
         column_channels=96,
         column_blocks=(0, 1, 1, 0),
@@ -144,13 +156,15 @@ NAMED: dict[str, ModelSpec] = {
     **{f"dsnt-resnet{depth}": replace(_DSNT, backbone=f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
     **{f"dsnt-hourglass{stacks}": replace(_HOURGLASS, n_stages=stacks) for stacks in (1, 2, 4, 8)},
 }
-"""Networks by name: the MargiPose paper's, made for 256x256 px; `lite`, which trains on a CPU; and the DSNT
-paper's, in two dimensions: ResNets for 224x224 px with heatmaps of 28x28 cells (other resolutions by
-`stride` and `dilated`), and hourglasses for 256x256 px with heatmaps of 64x64. Their head is DSNT with the JS
-regulariser; others by `head`.
+"""Networks by name: the MargiPose paper's, made for 256x256 px; two that train on a CPU, `lite`, and
+`lite-deep`, which has one stage and all of the same backbone; and the DSNT paper's, in two dimensions:
+ResNets for 224x224 px with heatmaps of 28x28 cells (other resolutions by `stride` and `dilated`), and
+hourglasses for 256x256 px with heatmaps of 64x64. Their head is DSNT with the JS regulariser; others by
+`head`.
 
-`lite` takes sides of 128, 192, 256 or 384 px. At 128 px (heatmaps of 16x16 cells) a training step is about
-five times as fast as at 256 px: `benchmarks/lite.py` measures it, and the alternatives it was chosen from.
+Both lite ones take sides of 128, 192, 256 or 384 px. At 128 px (heatmaps of 16x16 cells) a training step of
+`lite` is about five times as fast as at 256 px: `benchmarks/lite.py` measures it, and the alternatives that
+it was chosen from.
 """
 
 
