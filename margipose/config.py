@@ -28,6 +28,8 @@ class TrainConfig:
         run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
         model: the network.
         pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
+        frozen_stride: layers of the backbone up to its features of this stride keep the weights and the
+            statistics that they start with, which makes steps cheaper; 0 for none.
         start_from: weights to start all of the network from, by name (`margipose.weights`) or as a file;
             empty for none.
         input: what the network is fed, and the space it predicts in; with `universal_scale`, 3D labels
@@ -74,6 +76,7 @@ class TrainConfig:
     run_dir: str = "runs/train"
     model: ModelSpec = field(default_factory=lambda: NAMED["margipose"])
     pretrained: Pretrained = False
+    frozen_stride: int = 0
     start_from: str = ""
     input: InputSpec = field(default_factory=InputSpec)
     train_sets: tuple[str, ...] = ()
@@ -126,7 +129,12 @@ class TrainConfig:
         if not self.run_dir:
             raise ValueError("TrainConfig.run_dir: expected a folder, got ''")
         not_negative = ("weight_decay", "clip_norm", "workers", "seed", "eval_every", "patience", "pictures")
-        for name in (*not_negative, "keep_checkpoints", "bad_loss_limit"):
+        if self.frozen_stride and not (self.pretrained or self.start_from):
+            raise ValueError(
+                "TrainConfig.frozen_stride: weights that never learned would stay so; "
+                "give pretrained or start_from"
+            )
+        for name in (*not_negative, "frozen_stride", "keep_checkpoints", "bad_loss_limit"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
@@ -201,6 +209,7 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
     "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
+    "lite_deep_model": {"model": to_mapping(NAMED["lite-deep"]), "input": {"width": 128, "height": 128}},
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),
         "input": {"width": 256, "height": 256},
@@ -236,7 +245,13 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
     # An hour or two on two cores: small epochs, so that an interruption costs little.
     "laptop": {
+        "optimiser": "adamw",
+        "schedule": "1cycle",
+        "lr": 3e-3,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
         "pretrained": "package",
+        "frozen_stride": 8,
         "ema": 0.998,
         "epochs": 14,
         "examples_per_epoch": 4000,

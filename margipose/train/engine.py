@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from margipose.backbones import FeatureExtractor
 from margipose.config import TrainConfig
 from margipose.data import Sample
 from margipose.dsnt import average_loss
@@ -58,7 +59,8 @@ class Engine:
             world: the processes that take each step together; this one alone by default.
 
         Raises:
-            ValueError: for weights to start from that are those of another network.
+            ValueError: for weights to start from that are those of another network, or layers to freeze that
+                it has not.
         """
         self.config, self.device, self.world = config, device, world or World()
         self.phases = Phases(device)
@@ -69,6 +71,8 @@ class Engine:
             self.model = build_model(config.model, config.pretrained).to(device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for layer in self._frozen():
+            layer.requires_grad_(False)
         self._parallel = self.world.parallel(self.model)
         self._optimiser = _optimiser(config, self.model)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -87,6 +91,23 @@ class Engine:
     def rate(self) -> float:
         """The learning rate of the last step."""
         return float(self._optimiser.param_groups[0]["lr"])
+
+    def train(self) -> None:
+        """Set the network to training, all but the layers that stay as they are."""
+        self.model.train()
+        for layer in self._frozen():
+            layer.eval()
+
+    def _frozen(self) -> list[nn.Module]:
+        stride = self.config.frozen_stride
+        if not stride:
+            return []
+        backbone = getattr(self.model, "backbone", None)
+        if not isinstance(backbone, FeatureExtractor):
+            raise ValueError(
+                f"TrainConfig.frozen_stride: a {self.config.model.type} has no backbone to freeze"
+            )
+        return backbone.early_layers(stride)
 
     def seed(self, epoch: int) -> None:
         """Start the chance in the network, such as dropout, that an epoch has in this process."""

@@ -234,7 +234,7 @@ class _Run:
             # Whatever is random in the network depends on the epoch alone.
             self.engine.seed(done.epochs)
             done.summed, done.counted = 0.0, 0
-        self.engine.model.train()
+        self.engine.train()
         self.engine.phases.reset()
         loader = batch_parts(config, self.datasets, self.world, self.device, done.step, per_epoch - first)
         title = f"epoch {done.epochs + 1}/{config.epochs}"

@@ -104,7 +104,7 @@ def lr_range_test(
     device = pick_device(config.device)
     datasets = load_training_sets(config)
     engine = Engine(config, device)
-    engine.model.train()
+    engine.train()
     loader = batch_parts(config, datasets, World(), device, 0, steps)
     rates, losses, least = np.geomspace(lowest, highest, steps), [], float("inf")
     bar = tqdm(loader, "range test", steps, unit="batch", disable=not progress, leave=False)
