@@ -27,15 +27,38 @@ def test_features_have_stride_8(name, channels):
         assert net(torch.randn(1, 3, 64, 96)).shape == (1, channels, 8, 12)
 
 
-def test_context_appends_deeper_features():
-    net = build_backbone("efficientnet_lite0", context=True).eval()
-    assert net.channels == 40 + 112
+@pytest.mark.parametrize(("context", "channels"), [(1, 40 + 112), (2, 40 + 112 + 320)])
+def test_context_appends_deeper_features(context, channels):
+    net = build_backbone("efficientnet_lite0", context=context).eval()
+    assert net.channels == channels
     with torch.no_grad():
-        assert net(torch.randn(1, 3, 64, 96)).shape == (1, 152, 8, 12)
+        assert net(torch.randn(1, 3, 64, 96)).shape == (1, channels, 8, 12)
+        # Where the coarsest cells are not whole, they are cut.
+        assert net(torch.randn(1, 3, 48, 80)).shape == (1, channels, 6, 10)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "convnext_atto", "inceptionv4"])
+def test_early_layers_compute_the_features_of_their_stride(name):
+    net = build_backbone(name).eval()
+    images = x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        for layer in net.early_layers(8):
+            x = layer(x)
+        torch.testing.assert_close(x, net(images))
+
+
+def test_early_layers_of_another_stride_are_fewer_or_refused():
+    net = build_backbone("efficientnet_lite0", context=1)
+    few, more, all_ = (len(net.early_layers(stride)) for stride in (4, 8, 16))
+    assert few < more < all_ == len([*net.net.children()]) - 1 + len(net.net.blocks)
+    with pytest.raises(ValueError, match="no features at stride 5, only at 2, 4, 8, 16"):
+        net.early_layers(5)
+    with pytest.raises(ValueError, match=r"'inceptionv4'.*stride 8 only, not at 4"):
+        build_backbone("inceptionv4").early_layers(4)
 
 
 def test_channels_come_second_also_from_networks_that_put_them_last():
-    net = build_backbone("swin_tiny_patch4_window7_224", context=True).eval()
+    net = build_backbone("swin_tiny_patch4_window7_224", context=1).eval()
     assert net.channels == 192 + 384
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 224, 224)).shape == (1, 576, 28, 28)
@@ -181,7 +204,7 @@ def test_refuses_what_it_cannot_build():
     with pytest.raises(ValueError, match=r"vit_tiny.*stride 8, only at \[16\]"):
         build_backbone("vit_tiny_patch16_224")
     with pytest.raises(ValueError, match="stride 16"):
-        build_backbone("inceptionv4", context=True)
+        build_backbone("inceptionv4", context=1)
     with pytest.raises(ValueError, match=r"pretrained.*'imagenet'"):
         build_backbone("resnet18", "imagenet")
     with pytest.raises(ValueError, match=r"'package'.*'resnet18'"):

@@ -59,6 +59,8 @@ def test_later_names_and_keys_win():
         ([], {"data_roots.h36n": "x"}, "did you mean 'h36m'"),
         ([], {"data_roots.h36m": 3}, "TrainConfig.data_roots.h36m: expected a folder"),
         ([], {"optimiser": "adam"}, "'adam' is not one of"),
+        ([], {"model.context": 3}, "context: expected 0 to 2, got 3"),
+        ([], {"frozen_stride": 8}, "would stay so; give pretrained or start_from"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_starts(names, updates, message):
@@ -237,6 +239,20 @@ def test_a_run_starts_from_given_weights(tiny, tmp_path):
     for name, value in before.items():
         if "running" not in name and "num_batches" not in name:
             assert torch.allclose(value, after[name], atol=1e-6), name
+
+
+def test_layers_that_are_frozen_stay_as_they_were(tiny, tiny_weights, tmp_path):
+    settings = {**tiny, "start_from": str(tiny_weights), "frozen_stride": 4, "ema": 0.9}
+    before, after = weights(tiny_weights), weights(fit(combine([], settings)).checkpoint)
+    frozen = {name for name, value in after.items() if value.equal(before[name])}
+    early = {
+        n for n in before if n.startswith(("backbone.net.conv1", "backbone.net.bn1", "backbone.net.layer1"))
+    }
+    assert early
+    assert early <= frozen
+    assert not any(n.endswith(("weight", "running_mean")) for n in frozen - early)
+    with pytest.raises(ValueError, match="no features at stride 3, only at 2, 4, 8"):
+        fit(combine([], {**settings, "frozen_stride": 3, "run_dir": str(tmp_path / "other")}))
 
 
 @pytest.mark.parametrize(
