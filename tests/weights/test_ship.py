@@ -72,6 +72,21 @@ def test_the_document_travels_without_the_makers_folders(folder, tmp_path, tiny_
     }
 
 
+def test_sharpened_heatmaps_are_powers_of_what_they_were(folder, tiny_weights):
+    before = checkpoint.load(tiny_weights)
+    path, _ = S.ship(tiny_weights, "lite", CARD, folder, power=3.0)
+    after = checkpoint.load(path)
+    assert checkpoint.describe(path)["provenance"]["heatmaps_to_the_power"] == 3
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+    with torch.inference_mode():
+        ours, theirs = before.model(images).stages, after.model(images).stages
+    for sharp, plain in zip(theirs[-1], ours[-1]):
+        cubes = plain**3
+        torch.testing.assert_close(sharp, cubes / cubes.sum((-1, -2), keepdim=True), atol=3e-3, rtol=0)
+    with pytest.raises(ValueError, match="expected a positive number, got 0"):
+        S.ship(tiny_weights, "lite", CARD, folder, power=0.0)
+
+
 def test_half_precision_must_hold_the_weights(folder, tmp_path, tiny_weights):
     loaded = checkpoint.load(tiny_weights)
     with torch.no_grad():
