@@ -1,0 +1,129 @@
+"""Depths for joints in the image."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from experiments import lift as L
+from margipose.camera import project
+from margipose.data import load_records
+from margipose.skeleton import LSP, bone_lengths, mirror
+from tests.printed import one_line
+
+
+@pytest.fixture(scope="module")
+def poses(people):
+    return L.camera_poses(load_records("mpi3d", people, "train", universal=True))
+
+
+def all_known(count):
+    return torch.ones(count, len(LSP), dtype=torch.bool)
+
+
+def test_the_network_sees_neither_place_nor_size(poses):
+    tangents = poses[..., :2] / poses[..., 2:]
+    known = all_known(len(poses))
+    known[:, 3] = False
+    seen, moved = (L.normalised(t, known) for t in (tangents, 3 * tangents + 0.7))
+    torch.testing.assert_close(seen.joints, moved.joints, atol=1e-4, rtol=0)
+    torch.testing.assert_close(3 * seen.scale, moved.scale)
+    assert (seen.joints[:, 3] == 0).all()
+    elsewhere = tangents.clone()
+    elsewhere[:, 3] = 1e3
+    torch.testing.assert_close(L.normalised(elsewhere, known).joints, seen.joints)
+
+
+def test_depths_of_views_are_those_of_the_poses(poses, monkeypatch):
+    """Without noise, joints on the axis and their depths are some pose again, turned and of another size."""
+    monkeypatch.setattr(L, "NOISE", 0.0)
+    monkeypatch.setattr(L, "OFF_AXIS", 0.0)
+    seen, depths = L.Views(poses, all_known(1), seed=3)(64)
+    assert depths[:, L.HIPS].sum(1).abs().max() < 1e-4
+    depths = 1 + depths * seen.scale[:, None]
+    points = seen.joints * seen.scale[:, None, None] * depths[..., None]
+    # The hips' middle is on the axis, which says where the joints' middle is.
+    middle = points[:, L.HIPS].mean(1, keepdim=True)
+    points = points - middle * depths[..., None]
+    found = bone_lengths(torch.cat((points, depths[..., None]), -1), LSP)
+    either = torch.cat((poses, mirror(poses, LSP)))  # people are not quite symmetric
+    ratios = found[:, None] / bone_lengths(either, LSP)
+    spread = ratios.amax(-1) / ratios.amin(-1) - 1
+    assert spread.amin(1).max() < 1e-3
+
+
+def test_lifted_joints_lie_where_they_are_seen_and_have_the_size(poses):
+    class Flat(torch.nn.Module):
+        def forward(self, seen):
+            return torch.linspace(-1, 1, len(LSP)).expand(len(seen.joints), -1)
+
+    tangents = poses[..., :2] / poses[..., 2:]
+    known = all_known(len(poses))
+    known[0, [0, 5]] = False
+    bones_mm = torch.full((len(LSP.bones),), 300.0)
+    lifted = L.lift(Flat(), tangents, known, bones_mm)
+    assert lifted[0, [0, 5]].isnan().all()
+    torch.testing.assert_close((lifted[..., :2] / lifted[..., 2:])[known], tangents[known])
+    torch.testing.assert_close(
+        bone_lengths(lifted[1:], LSP).median(-1).values, torch.full((len(poses) - 1,), 300.0)
+    )
+
+
+def test_a_taught_network_lifts_better_than_none(poses):
+    bones_mm = bone_lengths(poses, LSP).median(0).values
+    views = L.Views(poses, all_known(1), seed=0)
+    taught = L.teach(views, steps=60, seed=0, batch=64)
+    flat = L.Lifter().eval()
+    torch.nn.init.zeros_(flat.last.weight)
+    torch.nn.init.zeros_(flat.last.bias)
+    for better, worse in zip(L.errors_mm(taught, poses, bones_mm), L.errors_mm(flat, poses, bones_mm)):
+        assert better < 0.8 * worse
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """32 photos of the extended set; the first lacks a hip, the second five joints of the limbs."""
+    root = tmp_path / "lspet"
+    (root / "images").mkdir(parents=True)
+    joints = np.ones((14, 3, 32))
+    joints[:, :2] = np.random.default_rng(0).uniform(1, 78, (14, 2, 32))
+    joints[LSP.index("left_hip"), 2, 0] = 0
+    joints[LSP.indices(("left_knee", "right_knee", "left_ankle", "left_wrist", "right_wrist")), 2, 1] = 0
+    savemat(root / "joints.mat", {"joints": joints})
+    for n in range(32):
+        cv2.imwrite(str(root / "images" / f"im{n + 1:05d}.jpg"), np.full((80, 100, 3), 90, np.uint8))
+    return root
+
+
+def test_the_script_writes_a_data_set_that_can_be_read(people, photos, tmp_path, monkeypatch, capsys):
+    out = photos / "annotations.json"
+    words = ["--synthetic", str(people), "--lspet", str(photos), "--out", str(out), "--steps", "3"]
+    monkeypatch.setattr("sys.argv", ["lift.py", *words])
+    L.main()
+    printed = capsys.readouterr().out
+    assert "synthetic test poses: MPJPE" in printed
+    lifted, flat = load_records("custom", photos, "train"), load_records("lspet", photos, "train")
+    assert f"{int(lifted.depth_valid.any(-1).sum())} of 30 photos with depths" in printed
+    assert [str(p) for p in lifted.images] == [str(p) for p in flat.images]
+    assert torch.equal(lifted.valid, flat.valid)
+    assert not lifted.depth_valid[:2].any()
+    assert lifted.depth_valid[2:].any()
+    seen, labels = (project(r.joints_cam_mm, r.intrinsics) for r in (lifted, flat))
+    assert (seen - labels)[flat.valid].abs().max() < 0.02
+    assert json.loads(out.read_text())["samples"][0]["image"] == "images/im00001.jpg"
+
+
+def test_mistakes_are_told_in_a_line(people, photos, tmp_path, monkeypatch, capsys):
+    for words, message in (
+        (["--lspet", tmp_path / "none", "--out", tmp_path / "a.json"], "none: no such folder"),
+        (["--lspet", photos, "--out", tmp_path / "a.json", "--steps", "0"], "--steps: expected at least 1"),
+    ):
+        monkeypatch.setattr("sys.argv", ["lift.py", "--synthetic", str(people), *map(str, words)])
+        with pytest.raises(SystemExit) as done:
+            L.main()
+        assert done.value.code == 2
+        assert message in one_line(capsys)
+        assert not (tmp_path / "a.json").exists()
