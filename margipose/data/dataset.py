@@ -184,7 +184,9 @@ class PoseDataset(Dataset[Sample]):
             centre, scale = bounding_box(project(joints[valid], intrinsics), size)
             if not 0 < scale < float("inf"):
                 raise ValueError(f"{r.images[index]}: the box around its joints is empty or not finite")
-        return Crop.make(centre, scale, size, (self.spec.width, self.spec.height)), intrinsics
+        return Crop.make(
+            centre, scale / self.spec.zoom, size, (self.spec.width, self.spec.height)
+        ), intrinsics
 
     def _person(self, index: int) -> _Person:
         encoded = read_encoded(self.records.images[index])

@@ -79,6 +79,8 @@ def make_view(kind: CropKind, boxes_px: Tensor, intrinsics: Tensor, in_size: Ten
     Raises:
         ValueError: for an unknown kind.
     """
+    middle, side = _squares(boxes_px)
+    boxes_px = _boxes(middle, side / spec.zoom)
     if kind == "affine":
         return affine_view(boxes_px, intrinsics, in_size, (spec.width, spec.height))
     if kind == "perspective":
@@ -132,14 +134,19 @@ def _squares(boxes_px: Tensor) -> tuple[Tensor, Tensor]:
     return boxes_px[..., :2] + (boxes_px[..., 2:] - 1) / 2, boxes_px[..., 2:].amax(-1)
 
 
+def _boxes(middle: Tensor, side: Tensor) -> Tensor:
+    """Square boxes (`... x 4`) of middles (`... x 2`) and sides (`...`)."""
+    side = side.unsqueeze(-1).expand_as(middle)
+    return torch.cat((middle - (side - 1) / 2, side), -1)
+
+
 def box_of_joints(joints_px: Tensor) -> Tensor:
     """The box (left, top, width, height; `... x 4`) that training would have cut around joints `... x J x 2`.
 
     Its side is 1.5 times the larger extent of the joints.
     """
     middle, scale = bounding_box(joints_px, (1, 1))
-    side = scale.unsqueeze(-1).expand_as(middle)
-    return torch.cat((middle - (side - 1) / 2, side), -1)
+    return _boxes(middle, scale)
 
 
 # --- Poses ----------------------------------------------------------------------------------------

@@ -259,14 +259,13 @@ def _started(config: TrainConfig) -> nn.Module:
     """The network whose weights the training starts from.
 
     What it is fed must agree, too: joints and their normalised space would otherwise change their meaning
-    without a word. The image's size may differ, as the network takes several, and so may the scale of the
-    labels, which the training goes on to change.
+    without a word. The image's size and zoom may differ, as the network takes several, and so may the scale
+    of the labels, which the training goes on to change.
     """
     loaded = load_model(config.start_from)
     mine = config.input
-    spec = replace(
-        loaded.input_spec, width=mine.width, height=mine.height, universal_scale=mine.universal_scale
-    )
+    free = ("width", "height", "zoom", "universal_scale")
+    spec = replace(loaded.input_spec, **{key: getattr(mine, key) for key in free})
     for name, theirs, ours in (("model", loaded.model.spec, config.model), ("input", spec, mine)):
         for key, value in to_mapping(theirs).items():
             wanted = to_mapping(ours)[key]

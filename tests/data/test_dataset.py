@@ -169,6 +169,16 @@ def test_universal_scale_changes_size_not_projections(fixtures):
     assert not torch.allclose(a.intrinsics[:], b.intrinsics[:])
 
 
+def test_zoom_spends_the_crop_on_less_of_the_box(fixtures):
+    records = data.load_records("mpi3d", fixtures / "mpi3d", "test")
+    plain, zoomed = (PoseDataset(records, InputSpec(128, 128, zoom=zoom))[4] for zoom in (1.0, 1.25))
+    close(zoomed.crop.centre_px, plain.crop.centre_px)
+    close(zoomed.crop.scale * 1.25, plain.crop.scale)
+    close(zoomed.target_norm[:, :2], plain.target_norm[:, :2] * 1.25, atol=1e-6)
+    with pytest.raises(ValueError, match="zoom must be positive, got 0"):
+        InputSpec(zoom=0)
+
+
 def test_exact_centre_puts_targets_on_the_joints_heatmap_cells(fixtures):
     records = data.load_records("mpi3d", fixtures / "mpi3d", "test")
     ds = PoseDataset(records, InputSpec(128, 96, centre="exact"))

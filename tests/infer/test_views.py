@@ -52,6 +52,21 @@ def test_labels_are_those_of_first_principles(kind, place):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_zoomed_view_is_that_of_a_smaller_box(kind):
+    joints = made.person(2, PLACES["corner"])
+    left, top, width, height = made.box_around(joints, K)
+    side = max(width, height)
+    middle = (left + (width - 1) / 2, top + (height - 1) / 2)
+    smaller = (*(m - (side / 1.25 - 1) / 2 for m in middle), side / 1.25, side / 1.25)
+    zoomed = InputSpec(128, 128, zoom=1.25)
+    view = view_of(kind, (left, top, width, height), zoomed)
+    torch.testing.assert_close(view.to_crop, view_of(kind, smaller, InputSpec(128, 128)).to_crop)
+    back = V.recover_from_view(V.normalise_in_view(joints, view, CANONICAL, zoomed), view, zoomed)
+    scale = joints[made.ROOT, 2] / back[made.ROOT, 2]
+    torch.testing.assert_close(back * scale, joints, rtol=1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_image_moves_as_the_joints_do(kind, place):
     spec = InputSpec(256, 256, centre="exact")
