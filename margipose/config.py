@@ -237,6 +237,12 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Made by `margipose prepare synthetic data/synthetic`, in the layout of MPI-INF-3DHP.
     "synthetic": {**_SYNTHETIC, "train_sets": ["mpi3d/train"]},
     "synthetic_lspet": {**_SYNTHETIC, "train_sets": ["mpi3d/train", "lspet/train"]},
+    # Photos whose depths experiments/lift.py guessed, in the folder of the photos.
+    "synthetic_lifted": {
+        **_SYNTHETIC,
+        "train_sets": ["mpi3d/train", "custom/train"],
+        "data_roots": {"mpi3d": "data/synthetic", "custom": "data/lspet"},
+    },
     "synthetic_mpii": {**_SYNTHETIC, "train_sets": ["mpi3d/train", "mpii/train"]},
     # Recipes.
     "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, **_PLAIN},
@@ -257,6 +263,23 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "examples_per_epoch": 4000,
         "workers": 0,
         "eval_every": 7,
+        "composite": {"background": 0.2, "upper_body": 0.05, "lower_body": 0.05, "erase": 0.3},
+    },
+    # Two million examples, made to fit twenty minutes of a large GPU with 16 CPU cores beside it.
+    "gpu": {
+        "optimiser": "adamw",
+        "schedule": "1cycle",
+        "lr": 3e-3,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "pretrained": "package",
+        "precision": "bf16",
+        "ema": 0.999,
+        "batch_size": 128,
+        "epochs": 100,
+        "examples_per_epoch": 20480,
+        "workers": 14,
+        "eval_every": 25,
         "composite": {"background": 0.2, "upper_body": 0.05, "lower_body": 0.05, "erase": 0.3},
     },
     "quick": {"epochs": 1, "examples_per_epoch": 64, "batch_size": 8, "workers": 0},
