@@ -209,7 +209,10 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
     "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
-    "lite_deep_model": {"model": to_mapping(NAMED["lite-deep"]), "input": {"width": 128, "height": 128}},
+    "lite_deep_model": {
+        "model": to_mapping(NAMED["lite-deep"]),
+        "input": {"width": 128, "height": 128, "zoom": 1.25},
+    },
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),
         "input": {"width": 256, "height": 256},
