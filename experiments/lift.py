@@ -241,7 +241,8 @@ def write(path: Path, people: list[dict]) -> None:
         partial.write_text(f'{head}, "samples": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -252,6 +253,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="where to write annotations")
     parser.add_argument("--steps", type=int, default=6000, help="default: %(default)s, some minutes")
     parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main() -> None:
+    parser = build_parser()
     args = parser.parse_args()
     try:
         if args.steps < 1:

@@ -94,7 +94,8 @@ def pack(source: Path, target: Path, side: int, quality: int) -> int:
     return total + (target / "joints.mat").stat().st_size
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,6 +105,11 @@ def main() -> None:
     parser.add_argument(
         "--quality", type=int, default=80, help="of the JPEG files, 1 to 100; default: %(default)s"
     )
+    return parser
+
+
+def main() -> None:
+    parser = build_parser()
     args = parser.parse_args()
     try:
         if args.side < 16 or not 1 <= args.quality <= 100:

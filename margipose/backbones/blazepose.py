@@ -1,0 +1,153 @@
+"""Features of the network that finds a person's landmarks in MediaPipe ("full" size).
+
+An EfficientNet-Lite of its own proportions, without squeeze-and-excitation, whose decoder brings what it
+saw at strides 32 and 16 back to 8 and 4. Its weights have learned from people, so that features of joints
+are there from the start. Batch normalisation is part of the convolutions in the published file, and so there
+is none here: weights to start from are worth more than the network (see `margipose.backbones.packages`).
+
+Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (2020), and the graph of
+`pose_landmark_full.tflite` of MediaPipe 0.10.14 (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from margipose.backbones.extractor import FeatureExtractor
+
+__all__ = ["BlazePoseFeatures"]
+
+_SKIP = 48
+"""Channels of the decoder."""
+_DEEP = 288
+"""Channels of what the landmarks in space are computed from."""
+
+
+class _Block(NamedTuple):
+    kernel: int
+    stride: int
+    expanded: int
+    out: int
+
+
+_BLOCKS = (
+    _Block(3, 1, 0, 16),
+    _Block(3, 2, 64, 24),
+    _Block(3, 1, 144, 24),
+    _Block(5, 2, 144, 32),
+    _Block(5, 1, 192, 32),
+    _Block(3, 2, 192, 64),
+    _Block(3, 1, 384, 64),
+    _Block(3, 1, 384, 64),
+    _Block(5, 1, 384, 88),
+    _Block(5, 1, 528, 88),
+    _Block(5, 1, 528, 88),
+    _Block(5, 2, 528, 144),
+    _Block(5, 1, 864, 144),
+    _Block(5, 1, 864, 144),
+    _Block(5, 1, 864, 144),
+)
+_TAPS = {4: 3, 8: 5, 16: 11}
+"""How many blocks give the features of a stride."""
+_SEGMENTED = 1
+"""The block before which the published network takes what it separates people from their background by."""
+_SEGMENTATION = 12
+"""Convolutions for that, and for heatmaps, which are not used here."""
+
+
+class _Inverted(nn.Module):
+    """An inverted bottleneck: expand (unless `expanded` is 0), filter each channel, reduce."""
+
+    def __init__(self, channels: int, block: _Block) -> None:
+        super().__init__()
+        wide = block.expanded or channels
+        layers = [_conv(channels, wide)] if block.expanded else []
+        self.layers = nn.Sequential(
+            *layers, _depthwise(wide, block.kernel, block.stride), nn.Conv2d(wide, block.out, 1)
+        )
+        self._residual = block.stride == 1 and channels == block.out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self._residual else self.layers(x)
+
+
+def _convolutions(module: nn.Module | None) -> list[nn.Conv2d | None]:
+    return [] if module is None else [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+
+
+def _conv(a: int, b: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, 1), nn.ReLU6(inplace=True))
+
+
+def _depthwise(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels)
+    return nn.Sequential(conv, nn.ReLU6(inplace=True))
+
+
+def _separable(a: int, b: int) -> nn.Sequential:
+    return nn.Sequential(_depthwise(a, 3), _conv(a, b))
+
+
+class BlazePoseFeatures(FeatureExtractor):
+    """The decoder's features of strides 4 and 8, and with `context` those of 16 and 32 enlarged.
+
+    Layers are listed in the order in which the published file computes them.
+
+    Args:
+        context: 1 for stride 16 as well, 2 for 16 and 32: what the landmarks in space come from.
+    """
+
+    def __init__(self, context: int = 0) -> None:
+        super().__init__()
+        self.context = context
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(inplace=True))
+        channels = [24, *(b.out for b in _BLOCKS)]
+        self.blocks = nn.Sequential(*(_Inverted(a, b) for a, b in zip(channels, _BLOCKS)))
+        self.skips = nn.ModuleDict({str(s): _separable(channels[n], _SKIP) for s, n in _TAPS.items()})
+        wide = _BLOCKS[-1].expanded
+        self.top = nn.Sequential(_conv(channels[-1], wide), _depthwise(wide, 3))
+        self.bottom = _separable(wide, _SKIP)
+        self.deep = _separable(wide, _DEEP) if context > 1 else None
+        self.channels = 2 * _SKIP + (channels[_TAPS[16]] if context else 0) + (_DEEP if context > 1 else 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        taps: dict[int, Tensor] = {}
+        done = 0
+        for stride, count in _TAPS.items():
+            x = taps[stride] = self.blocks[done:count](x)
+            done = count
+        top = self.top(self.blocks[done:](x))
+        x = self.bottom(top)
+        decoded: dict[int, Tensor] = {}
+        for stride in (16, 8, 4):
+            skip = self.skips[str(stride)](taps[stride])
+            x = decoded[stride] = skip + F.interpolate(x, skip.shape[-2:], mode="bilinear")
+        maps = [F.avg_pool2d(decoded[4], 2), decoded[8]]
+        deeper = ([taps[16]] if self.context else []) + ([] if self.deep is None else [self.deep(top)])
+        size = decoded[8].shape[-2:]
+        return torch.cat(maps + [F.interpolate(d, size, mode="bilinear") for d in deeper], 1)
+
+    def convolutions(self) -> list[nn.Conv2d | None]:
+        """The layers in the order in which the published file has them; None for what is not used here."""
+        found: list[nn.Conv2d | None] = _convolutions(self.stem)
+        before = {count: self.skips[str(stride)] for stride, count in _TAPS.items()}
+        for number, block in enumerate(self.blocks):
+            # A block is computed as far as its expansion before the decoder takes from what comes before it.
+            first, *rest = _convolutions(block)
+            skip = [None, None] if number == _SEGMENTED else _convolutions(before.get(number))
+            found += [first, *skip, *rest]
+        found += _convolutions(self.top) + _convolutions(self.bottom)
+        if self.deep is not None:
+            found += [None] * _SEGMENTATION + _convolutions(self.deep)
+        return found
+
+    def early_layers(self, stride: int) -> list[nn.Module]:
+        if stride not in _TAPS:
+            has = ", ".join(map(str, _TAPS))
+            raise ValueError(f"backbone 'blazepose': has no early layers of stride {stride}, only of {has}")
+        return [self.stem, *self.blocks[: _TAPS[stride]]]

@@ -1,0 +1,30 @@
+"""What a feature extractor is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["STRIDE", "FeatureExtractor"]
+
+STRIDE = 8
+"""Input pixels per feature cell."""
+
+
+class FeatureExtractor(nn.Module):
+    """Images `B x 3 x H x W` to features `B x channels x H/s x W/s`; H and W are multiples of the stride s.
+
+    The stride is 8 unless one was asked for.
+    """
+
+    channels: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def early_layers(self, stride: int) -> list[nn.Module]:
+        """The layers that compute the features of a stride, from the images on.
+
+        Raises:
+            ValueError: if there are no such features on the way.
+        """
+        raise NotImplementedError
