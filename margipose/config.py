@@ -30,6 +30,7 @@ class TrainConfig:
         pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
         frozen_stride: layers of the backbone up to its features of this stride keep the weights and the
             statistics that they start with, which makes steps cheaper; 0 for none.
+        backbone_rate: learning rate of the backbone, relative to the others': small for one that knows much.
         start_from: weights to start all of the network from, by name (`margipose.weights`) or as a file;
             empty for none.
         input: what the network is fed, and the space it predicts in; with `universal_scale`, 3D labels
@@ -77,6 +78,7 @@ class TrainConfig:
     model: ModelSpec = field(default_factory=lambda: NAMED["margipose"])
     pretrained: Pretrained = False
     frozen_stride: int = 0
+    backbone_rate: float = 1.0
     start_from: str = ""
     input: InputSpec = field(default_factory=InputSpec)
     train_sets: tuple[str, ...] = ()
@@ -139,6 +141,10 @@ class TrainConfig:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
+        if not 0 < self.backbone_rate < float("inf"):
+            raise ValueError(
+                f"TrainConfig.backbone_rate: must be positive and finite, got {self.backbone_rate}"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"TrainConfig.ema: expected 0 <= ema < 1, got {self.ema}")
         if self.batch_size % self.accumulate:
@@ -212,6 +218,10 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     "lite_deep_model": {
         "model": to_mapping(NAMED["lite-deep"]),
         "input": {"width": 128, "height": 128, "zoom": 1.25},
+    },
+    "lite_blazepose_model": {
+        "model": to_mapping(NAMED["lite-blazepose"]),
+        "input": {"width": 192, "height": 192, "zoom": 1.25},
     },
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),

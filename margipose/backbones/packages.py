@@ -82,19 +82,12 @@ def _fill_lite0(folder: Path, backbone: nn.Module) -> None:
 def _fill_blazepose(folder: Path, backbone: nn.Module) -> None:
     """BlazePose from its file, which expects values in 0..1: that is folded into the stem."""
     path = folder / _LANDMARKS
-    convolutions = read_convolutions(path)
-    ours = backbone.convolutions()
-    if len(convolutions) < len(ours):
-        raise ValueError(f"{path}: expected at least {len(ours)} convolutions, got {len(convolutions)}")
-    for number, (conv, (weight, bias)) in enumerate(zip(ours, convolutions)):
-        if conv is None:
-            continue
-        if conv.weight.shape != weight.shape:
-            shapes = f"{tuple(weight.shape)}, expected {tuple(conv.weight.shape)}"
-            raise ValueError(f"{path}: the weights of convolution {number} are {shapes}")
-        conv.weight.copy_(weight)
-        conv.bias.copy_(bias)
-    stem = ours[0]
+    weights = read_convolutions(path)
+    try:
+        backbone.load_published(weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    stem = backbone.stem[0]
     stem.bias += (stem.weight.sum((-1, -2)) * _MEAN).sum(-1)
     stem.weight *= _STD[:, None, None]
 

@@ -21,6 +21,7 @@ from margipose.headed import HeadedNetwork
 from margipose.losses import marginal_loss
 from margipose.model import build_model
 from margipose.schedule import learning_rate
+from margipose.skeleton import get_skeleton
 from margipose.spec import to_mapping
 from margipose.train.device import autocast
 from margipose.train.distributed import World
@@ -68,7 +69,9 @@ class Engine:
         if config.start_from:
             self.model: nn.Module = _started(config).to(device)
         else:
-            self.model = build_model(config.model, config.pretrained).to(device)
+            self.model = build_model(
+                config.model, config.pretrained, get_skeleton(config.input.skeleton).joints
+            ).to(device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for layer in self._frozen():
@@ -102,12 +105,7 @@ class Engine:
         stride = self.config.frozen_stride
         if not stride:
             return []
-        backbone = getattr(self.model, "backbone", None)
-        if not isinstance(backbone, FeatureExtractor):
-            raise ValueError(
-                f"TrainConfig.frozen_stride: a {self.config.model.type} has no backbone to freeze"
-            )
-        return backbone.early_layers(stride)
+        return _backbone(self.config, self.model, "frozen_stride").early_layers(stride)
 
     def seed(self, epoch: int) -> None:
         """Start the chance in the network, such as dropout, that an epoch has in this process."""
@@ -212,7 +210,7 @@ class Engine:
 
     def _set_rate(self, lr: float, momentum: float) -> None:
         for group in self._optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("rate", 1.0)
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:
@@ -277,9 +275,21 @@ def _started(config: TrainConfig) -> nn.Module:
     return loaded.model.train()
 
 
+def _backbone(config: TrainConfig, model: nn.Module, key: str) -> FeatureExtractor:
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, FeatureExtractor):
+        raise ValueError(f"TrainConfig.{key}: a {config.model.type} has no backbone")
+    return backbone
+
+
 def _optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     common = {"lr": config.lr, "weight_decay": config.weight_decay}
-    parameters = model.parameters()
+    parameters: list[dict[str, Any]] = [{"params": list(model.parameters()), "rate": 1.0}]
+    if config.backbone_rate != 1:
+        backbone = list(_backbone(config, model, "backbone_rate").parameters())
+        those = {id(p) for p in backbone}
+        parameters[0]["params"] = [p for p in model.parameters() if id(p) not in those]
+        parameters.append({"params": backbone, "rate": config.backbone_rate})
     if config.optimiser == "sgd":
         return torch.optim.SGD(parameters, momentum=config.momentum, **common)
     if config.optimiser == "rmsprop":

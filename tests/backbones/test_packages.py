@@ -151,7 +151,9 @@ def test_convolutions_are_read_in_the_order_of_the_file(tmp_path):
         torch.testing.assert_close(bias, layer.bias.detach().half().float())
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 4 + b"TFL3", b"\xff" * 4 + b"TFL3" + b"\xff" * 90, b"PK" * 60])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 4 + b"TFL3", b"\xff" * 4 + b"TFL3" + b"\xff" * 90, b"PK" * 60]
+)
 def test_other_files_are_refused_by_name(content, tmp_path):
     (tmp_path / "net.tflite").write_bytes(content)
     with pytest.raises(ValueError, match=r"net\.tflite: not a TensorFlow Lite file"):
@@ -194,7 +196,9 @@ def test_blazepose_sees_what_it_was_trained_on(mediapipe):
 def test_blazepose_of_other_proportions_is_refused(mediapipe):
     layers = [c or nn.Conv2d(1, 1, 1) for c in build_backbone("blazepose", context=2).convolutions()]
     mediapipe.write_bytes(tflite_file(map(as_stored, layers[:50])))
-    with pytest.raises(ValueError, match=r"pose_landmark_full\.tflite: expected at least \d+ convolutions, got 50"):
+    with pytest.raises(
+        ValueError, match=r"pose_landmark_full\.tflite: expected at least \d+ convolutions, got 50"
+    ):
         build_backbone("blazepose", "package")
     layers[7] = nn.Conv2d(2, 2, 1)
     mediapipe.write_bytes(tflite_file(map(as_stored, layers)))
