@@ -10,6 +10,9 @@ labelled have joints in camera space, at universal scale and exactly where they 
 the others keep their labels in pixels. Its error on the synthetic test part, of which every joint is seen,
 is printed first.
 
+`--landmarks FILE`, as experiments/landmarks.py writes it, moves the depths half of the way to those that
+MediaPipe's network sees, a joint's less the farther from its label the network sees it.
+
 Lifted depths are guesses: what they are worth shows where a network that learns from them is measured.
 
 Source: Martinez et al., "A simple yet effective baseline for 3d human pose estimation" (ICCV 2017), whose
@@ -30,13 +33,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from experiments.landmarks import JOINTS as LANDMARK_JOINTS
+from experiments.landmarks import Landmarks
+from experiments.landmarks import load as load_landmarks
 from margipose.camera import project, rays
 from margipose.data import Records, load_records
 from margipose.files import check_place, replacing
 from margipose.geometry import align
 from margipose.skeleton import CANONICAL, LSP, bone_lengths, mirror
 
-__all__ = ["Lifter", "Seen", "Views", "camera_poses", "lift", "normalised", "teach", "write"]
+__all__ = ["Lifter", "Seen", "Views", "camera_poses", "lift", "moved_to", "normalised", "teach", "write"]
 
 HIPS = LSP.indices(("left_hip", "right_hip"))
 TORSO = LSP.indices(("left_shoulder", "right_shoulder", "left_hip", "right_hip"))
@@ -50,6 +56,32 @@ PITCH, ROLL, UPSIDE_DOWN = 0.2, 0.12, 0.2
 """Standard deviations of a view's turns in radians, and the share of poses that roll by any angle."""
 NOISE = 0.04
 """Standard deviation of labels, relative to the mean distance of joints from their middle."""
+
+
+SECOND_OPINION = 0.5
+"""How far depths are moved to those of another network, where it sees a joint at its label ..."""
+ASTRAY = 0.5
+"""... and at which distance from it by a factor of e less, relative to the torso."""
+
+_SHOULDERS, _HIPS = (
+    [LANDMARK_JOINTS.index(f"{s}_{part}") for s in ("left", "right")] for part in ("shoulder", "hip")
+)
+_TORSO = (_SHOULDERS[0], _HIPS[1])
+_SIDE_SPANS = (
+    ("shoulder", "elbow"),
+    ("elbow", "wrist"),
+    ("hip", "knee"),
+    ("knee", "ankle"),
+    ("shoulder", "hip"),
+)
+SPANS = [
+    [LANDMARK_JOINTS.index(name) for name in span]
+    for span in (
+        *((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in _SIDE_SPANS),
+        *((f"left_{part}", f"right_{part}") for part in ("shoulder", "hip")),
+    )
+]
+"""Lengths that tell how large a person is."""
 
 
 class Seen(NamedTuple):
@@ -200,6 +232,37 @@ def lift(lifter: Lifter, tangents: Tensor, known: Tensor, bones_mm: Tensor) -> T
     return unit * ratios.nanmedian(-1).values[:, None, None]
 
 
+def moved_to(lifted_mm: Tensor, known: Tensor, labels_px: Tensor, seen: Landmarks) -> Tensor:
+    """Lifted joints whose depths a second opinion has moved along their rays, `B x J x 3`.
+
+    Args:
+        lifted_mm: `B x J x 3` in camera space.
+        known: `B x J`, which of them are labelled.
+        labels_px: their labels, `B x J x 2`.
+        seen: what the other network says. Where it says nothing, joints stay as they are.
+    """
+    columns = LSP.indices(LANDMARK_JOINTS)
+    ours, ok, px = lifted_mm[:, columns], known[:, columns], labels_px[:, columns].float()
+    theirs, theirs_px = (torch.from_numpy(values) for values in seen)
+    ratios = _lengths(ours) / _lengths(theirs).clamp(min=1e-3)
+    ratios = torch.where(ok[:, SPANS].all(-1), ratios, torch.nan)
+    theirs = theirs * ratios.nanmedian(1).values[:, None, None]
+    torso = (px[:, _TORSO[0]] - px[:, _TORSO[1]]).norm(dim=-1).clamp(min=1e-6)
+    astray = (theirs_px - px).norm(dim=-1) / torso[:, None]
+    share = SECOND_OPINION * torch.exp(-((astray / ASTRAY) ** 2))
+    depths = [x[..., 2] - x[:, _HIPS, 2].mean(1, keepdim=True) for x in (ours, theirs)]
+    shift = share * (depths[1] - depths[0])
+    shift = torch.where(ok & shift.isfinite(), shift, 0)
+    shifts = shift[:, _SHOULDERS].mean(1, keepdim=True).repeat(1, len(LSP))  # of head and neck
+    shifts[:, columns] = shift
+    return lifted_mm * (1 + shifts / lifted_mm[..., 2])[..., None]
+
+
+def _lengths(joints: Tensor) -> Tensor:
+    first, second = joints[:, SPANS].unbind(2)
+    return (first - second).norm(dim=-1)
+
+
 def errors_mm(lifter: Lifter, poses: Tensor, bones_mm: Tensor) -> tuple[float, float]:
     """MPJPE relative to the pelvis and P-MPJPE of lifted poses `N x J x 3` mm, all joints seen."""
     known = torch.ones(poses.shape[:2], dtype=torch.bool)
@@ -209,13 +272,17 @@ def errors_mm(lifter: Lifter, poses: Tensor, bones_mm: Tensor) -> tuple[float, f
     return float(plain), float(aligned.norm(dim=-1).mean())
 
 
-def samples(records: Records, lifter: Lifter, bones_mm: Tensor, folder: Path) -> Iterator[dict]:
+def samples(
+    records: Records, lifter: Lifter, bones_mm: Tensor, folder: Path, seen: Landmarks | None = None
+) -> Iterator[dict]:
     """Photos as samples of a `custom` data set in a folder."""
     rows = torch.arange(len(records))
     intrinsics, known = records.intrinsics[rows], records.valid[rows]
     labels_px = project(records.joints_cam_mm[rows], intrinsics)
     tangents = rays(labels_px, intrinsics)[..., :2].float()
     joints_cam_mm = lift(lifter, torch.where(known[..., None], tangents, 0), known, bones_mm)
+    if seen is not None:
+        joints_cam_mm = moved_to(joints_cam_mm, known, labels_px, seen)
     liftable = known[:, TORSO].all(-1) & (known.sum(-1) >= ENOUGH)
     # A depth that comes out behind the camera, or nearly, is no depth.
     near = joints_cam_mm[..., 2] < DEPTHS_MM[0] / 4
@@ -251,6 +318,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lspet", type=Path, required=True, metavar="DIR", help="the photos to lift")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="where to write annotations")
+    parser.add_argument("--landmarks", type=Path, metavar="NPZ", help="a second opinion; see above")
+    parser.add_argument(
+        "--leave", type=int, default=0, metavar="N", help="leave the last N photos out, to choose settings on"
+    )
     parser.add_argument("--steps", type=int, default=6000, help="default: %(default)s, some minutes")
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -264,6 +335,9 @@ def main() -> None:
             raise ValueError(f"--steps: expected at least 1, got {args.steps}")
         check_place(args.out)
         photos = load_records("lspet", args.lspet, "train")
+        if not 0 <= args.leave < len(photos):
+            raise ValueError(f"--leave: expected 0 to {len(photos) - 1}, got {args.leave}")
+        seen = None if args.landmarks is None else load_landmarks(args.landmarks, len(photos))
         known, test = (
             camera_poses(load_records("mpi3d", args.synthetic, split, universal=True))
             for split in ("train", "test")
@@ -274,7 +348,8 @@ def main() -> None:
         )
         mpjpe, p_mpjpe = errors_mm(lifter, test, bones_mm)
         print(f"synthetic test poses: MPJPE {mpjpe:.1f} mm, P-MPJPE {p_mpjpe:.1f} mm")
-        people = list(samples(photos, lifter, bones_mm, args.out.absolute().parent))
+        people = list(samples(photos, lifter, bones_mm, args.out.absolute().parent, seen))
+        people = people[: len(people) - args.leave]
         write(args.out, people)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")

@@ -98,6 +98,9 @@ def sharpen(model: nn.Module, power: float) -> None:
             *_, norm = (layer for layer in part if isinstance(layer, nn.BatchNorm2d))
             norm.weight.mul_(power)
             norm.bias.mul_(power)
+    for layer in model.direct[-1:]:
+        layer.weight.mul_(power)
+        layer.bias.mul_(power)
 
 
 def ship(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from margipose import dsnt
-from margipose.backbones import _timm
+from margipose.backbones.networks import _timm
 from margipose.model import (
     NAMED,
     MargiPose,
@@ -180,6 +180,37 @@ def test_refuses_what_does_not_exist():
             ModelSpec(**{name: 10**30})
     with pytest.raises(ValueError, match="type"):
         build_model(ModelSpec(type="diamond"))
+
+
+def test_direct_logits_are_added_to_those_of_xy():
+    torch.manual_seed(0)
+    net = build_model(replace(SMALL, direct=True)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = net(images)
+        features = net.backbone(images)
+        net.direct[1].weight[3, 7] = 2.5
+        net.direct[1].bias[3] = 1.0
+        after = net(images)
+    assert torch.equal(before.stages[0].xy, after.stages[0].xy)
+    for plane in ("zy", "xz"):
+        assert torch.equal(getattr(before.stages[1], plane), getattr(after.stages[1], plane))
+    logits = before.stages[1].xy[:, 3].log() + 2.5 * features[:, 7]
+    torch.testing.assert_close(after.stages[1].xy[:, 3], dsnt.flat_softmax(logits[:, None])[:, 0])
+    others = [j for j in range(5) if j != 3]
+    assert torch.equal(before.stages[1].xy[:, others], after.stages[1].xy[:, others])
+
+
+def test_direct_logits_begin_as_the_heatmaps_of_joints_with_their_names():
+    spec = replace(SMALL, backbone="blazepose", n_joints=3, direct=True)
+    net = build_model(spec, joints=("pelvis", "left_knee", "right_wrist"))
+    for layer in net.direct:
+        expected = torch.zeros(3, net.backbone.channels, 1, 1)
+        expected[1, net.backbone.heatmaps["left_knee"]] = 1
+        expected[2, net.backbone.heatmaps["right_wrist"]] = 1
+        torch.testing.assert_close(layer.weight.detach(), expected)
+        assert not layer.bias.any()
+    assert not build_model(replace(SMALL, direct=True)).direct[0].weight.any()  # knows none
 
 
 def test_model_is_what_the_name_says():

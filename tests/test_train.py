@@ -60,6 +60,7 @@ def test_later_names_and_keys_win():
         ([], {"data_roots.h36m": 3}, "TrainConfig.data_roots.h36m: expected a folder"),
         ([], {"optimiser": "adam"}, "'adam' is not one of"),
         ([], {"model.context": 3}, "context: expected 0 to 2, got 3"),
+        ([], {"backbone_rate": 0}, "backbone_rate: must be positive and finite, got 0"),
         ([], {"frozen_stride": 8}, "would stay so; give pretrained or start_from"),
     ],
 )
@@ -240,6 +241,19 @@ def test_a_run_starts_from_given_weights(tiny, tmp_path):
     for name, value in before.items():
         if "running" not in name and "num_batches" not in name:
             assert torch.allclose(value, after[name], atol=1e-6), name
+
+
+def test_the_backbone_learns_at_its_own_rate(tiny, tiny_weights, tmp_path):
+    settings = {**tiny, "start_from": str(tiny_weights), "backbone_rate": 1e-9, "eval_set": ""}
+    before, after = weights(tiny_weights), weights(fit(combine([], settings)).checkpoint)
+    learned = {n for n in before if "running" not in n and "num_batches" not in n}
+    moved = {n for n in learned if not torch.allclose(before[n], after[n], rtol=1e-5, atol=1e-7)}
+    assert moved
+    assert not any(n.startswith("backbone.") for n in moved)
+    headed = {**settings, "start_from": ""}
+    headed["model"] = {"type": "hourglass", "n_stages": 1, "feature_channels": 16, "stride": 4}
+    with pytest.raises(ValueError, match="backbone_rate: a hourglass has no backbone"):
+        fit(combine([], {**headed, "run_dir": str(tmp_path / "other")}))
 
 
 def test_layers_that_are_frozen_stay_as_they_were(tiny, tiny_weights, tmp_path):

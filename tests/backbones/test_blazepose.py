@@ -12,7 +12,7 @@ BLOCKS = """
 
 
 def plain(convolutions, x):
-    """The published network's graph, layer after layer in its file's order; decoder's 4 and 8, and 16 and 32."""
+    """The published network's graph, layer after layer in its file's order."""
     layers = iter(convolutions)
 
     def conv(x, stride=1, rectified=True):
@@ -24,7 +24,7 @@ def plain(convolutions, x):
     x = conv(x, 2)
     seen = {}
     for number, words in enumerate(BLOCKS.replace("\n", "").split(";")):
-        _, stride, expanded, out = map(int, words.split())
+        _, stride, expanded, _out = map(int, words.split())
         wide = conv(x) if expanded else x
         if number == 1:  # the segmentation's
             assert next(layers) is next(layers) is None
@@ -37,11 +37,13 @@ def plain(convolutions, x):
     for number in (11, 5, 3):
         up = F.interpolate(decoded[-1], scale_factor=2, mode="bilinear", align_corners=False)
         decoded.append(up + seen[number][1])
-    for _ in range(12):
+    for _ in range(11):  # the segmentation's, again
         assert next(layers) is None
+    fine = F.avg_pool2d(decoded[3], 2)
+    joints = conv(fine, rectified=False)
     deep = conv(conv(top))
     assert next(layers, "nothing is left") == "nothing is left"
-    return decoded[3], decoded[2], seen[11][0], deep
+    return fine, decoded[2], joints, decoded[1], deep
 
 
 def test_features_are_those_of_the_published_graph():
@@ -50,12 +52,14 @@ def test_features_are_those_of_the_published_graph():
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         actual = net(images)
-        fine, *others = plain(net.convolutions(), images)
-        enlarged = [F.interpolate(o, (8, 12), mode="bilinear") for o in others]
-        torch.testing.assert_close(actual, torch.cat([F.avg_pool2d(fine, 2), *enlarged], 1))
+        maps = plain(net._convolutions(), images)
+        expected = torch.cat([F.interpolate(m, (8, 12), mode="bilinear") for m in maps], 1)
+        torch.testing.assert_close(actual, expected)
+        wrist = net.heatmaps["left_wrist"]
+        torch.testing.assert_close(actual[:, wrist], maps[2][:, 4])
 
 
-@pytest.mark.parametrize(("context", "channels"), [(0, 96), (1, 96 + 88), (2, 96 + 88 + 288)])
+@pytest.mark.parametrize(("context", "channels"), [(0, 108), (1, 156), (2, 444)])
 def test_any_size_of_whole_cells_will_do(context, channels):
     net = build_backbone("blazepose", context=context).eval()
     assert net.channels == channels
@@ -78,7 +82,7 @@ def test_early_layers_are_the_beginning():
 def test_it_has_no_weights_on_a_hub_and_no_dense_features():
     from margipose.backbones import build_dense_backbone
 
-    with pytest.raises(ValueError, match="'blazepose'.*pretrained='package'"):
+    with pytest.raises(ValueError, match=r"'blazepose'.*pretrained='package'"):
         build_backbone("blazepose", pretrained=True)
     with pytest.raises(ValueError, match="'blazepose'"):
         build_dense_backbone("blazepose")

@@ -172,33 +172,42 @@ def mediapipe(monkeypatch, tmp_path):
     return file
 
 
+def published(net):
+    """A network's layers as the published file has them, with others where it has what we do not use."""
+    layers = [nn.Conv2d(1, 1, 1) if conv is None else conv for conv in net._convolutions()]
+    at = layers.index(net.joints)
+    layers[at] = nn.Conv2d(48, 39, 1)  # of all landmarks
+    return layers, layers[at]
+
+
 def test_blazepose_sees_what_it_was_trained_on(mediapipe):
     """Values in 0..1, in the published file's order of layers; up to the padding at the border."""
     torch.manual_seed(0)
     theirs = build_backbone("blazepose", context=2).eval()
-    other = nn.Conv2d(1, 1, 1)  # what we do not use
-    layers = [other if conv is None else conv for conv in theirs.convolutions()]
-    mediapipe.write_bytes(tflite_file(map(as_stored, [*layers, other])))
+    layers, landmarks = published(theirs)
+    mediapipe.write_bytes(tflite_file(map(as_stored, [*layers, nn.Conv2d(1, 1, 1)])))
     ours = build_backbone("blazepose", "package", context=2).eval()
     image = torch.full((1, 3, 64, 64), 0.5)
     image[..., 24:40, 24:40] = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
-        for conv in (c for c in theirs.modules() if isinstance(c, nn.Conv2d)):
+        for conv in (*layers, landmarks):
             conv.weight.copy_(conv.weight.half())
             conv.bias.copy_(conv.bias.half())
         stem = ours.stem((image - MEAN[:, None, None]) / STD[:, None, None])
         torch.testing.assert_close(stem[..., 1:, 1:], theirs.stem(image)[..., 1:, 1:], rtol=1e-4, atol=1e-5)
         for (name, value), (_, expected) in zip(ours.state_dict().items(), theirs.state_dict().items()):
-            if not name.startswith("stem"):
+            if name.partition(".")[0] not in ("stem", "joints"):
                 torch.testing.assert_close(value, expected, msg=name)
+        for name, number in (("left_shoulder", 11), ("right_ankle", 28)):
+            channel = ours.heatmaps[name] - 96
+            torch.testing.assert_close(ours.joints.weight[channel], landmarks.weight[number])
+            torch.testing.assert_close(ours.joints.bias[channel], landmarks.bias[number])
 
 
 def test_blazepose_of_other_proportions_is_refused(mediapipe):
-    layers = [c or nn.Conv2d(1, 1, 1) for c in build_backbone("blazepose", context=2).convolutions()]
+    layers, _ = published(build_backbone("blazepose"))
     mediapipe.write_bytes(tflite_file(map(as_stored, layers[:50])))
-    with pytest.raises(
-        ValueError, match=r"pose_landmark_full\.tflite: expected at least \d+ convolutions, got 50"
-    ):
+    with pytest.raises(ValueError, match=r"pose_landmark_full\.tflite: expected at least \d+ conv.*, got 50"):
         build_backbone("blazepose", "package")
     layers[7] = nn.Conv2d(2, 2, 1)
     mediapipe.write_bytes(tflite_file(map(as_stored, layers)))

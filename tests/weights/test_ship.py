@@ -13,6 +13,7 @@ import torch
 
 from experiments import ship as S
 from margipose import checkpoint, weights
+from margipose.model import build_model
 from margipose.spec import to_mapping
 from tests.printed import one_line
 from tests.weights.made import CARD
@@ -85,6 +86,21 @@ def test_sharpened_heatmaps_are_powers_of_what_they_were(folder, tiny_weights):
         torch.testing.assert_close(sharp, cubes / cubes.sum((-1, -2), keepdim=True), atol=3e-3, rtol=0)
     with pytest.raises(ValueError, match="expected a positive number, got 0"):
         S.ship(tiny_weights, "lite", CARD, folder, power=0.0)
+
+
+def test_sharpening_reaches_direct_logits(tiny_weights):
+    spec = replace(checkpoint.load(tiny_weights).model.spec, direct=True)
+    torch.manual_seed(0)
+    net = build_model(spec).eval()
+    torch.nn.init.normal_(net.direct[0].weight)
+    torch.nn.init.normal_(net.direct[0].bias)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = net(images).stages[0].xy
+        S.sharpen(net, 2.0)
+        after = net(images).stages[0].xy
+    squares = before**2
+    torch.testing.assert_close(after, squares / squares.sum((-1, -2), keepdim=True))
 
 
 def test_half_precision_must_hold_the_weights(folder, tmp_path, tiny_weights):

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from experiments import landmarks as K
+from experiments import lift as L
+from margipose.skeleton import LSP
+
+from .printed import one_line
+
+ALL = np.ones(len(K.JOINTS), bool)
+
+
+@pytest.fixture
+def joints_px():
+    """Somebody who leans to the right by 90 degrees."""
+    points = np.random.default_rng(0).uniform(20, 80, (len(K.JOINTS), 2))
+    for name, point in (
+        ("left_shoulder", (70, 52)),
+        ("right_shoulder", (70, 48)),
+        ("left_hip", (50, 51)),
+        ("right_hip", (50, 49)),
+        ("left_ankle", (12, 50)),
+    ):
+        points[K.JOINTS.index(name)] = point
+    return points
+
+
+def moved(to_crop, points):
+    return points @ to_crop[:, :2].T + to_crop[:, 2]
+
+
+def test_crops_are_upright_about_the_hips(joints_px):
+    to_crop = K.crop_map(joints_px, ALL)
+    at = dict(zip(K.JOINTS, moved(to_crop, joints_px)))
+    middle = (K.SIDE - 1) / 2
+    hips = (at["left_hip"] + at["right_hip"]) / 2
+    neck = (at["left_shoulder"] + at["right_shoulder"]) / 2
+    np.testing.assert_allclose(hips, [middle, middle])
+    np.testing.assert_allclose(neck[0], middle)
+    assert neck[1] < middle
+    assert at["left_shoulder"][0] > at["right_shoulder"][0]  # seen from the front
+    # The ankle is farthest away, and lies as far out as the room beyond it leaves.
+    np.testing.assert_allclose(at["left_ankle"], [middle, middle + K.SIDE / 2 / K.ROOM], atol=1e-9)
+
+
+def test_unknown_joints_do_not_matter(joints_px):
+    known = ALL.copy()
+    known[K.JOINTS.index("left_wrist")] = False
+    joints_px[K.JOINTS.index("left_wrist")] = np.nan
+    assert np.isfinite(K.crop_map(joints_px, known)).all()
+
+
+@pytest.mark.parametrize("side", [100, 2000])
+def test_answers_come_back_to_the_photo(joints_px, side):
+    """A network that knows the truth of the crop, and of its mirror image, gives that of the photo."""
+    joints_px = joints_px * side / 100
+    to_crop = K.crop_map(joints_px, ALL)
+    joints_m = np.random.default_rng(1).normal(size=(len(K.JOINTS), 3)).astype(np.float32)
+    turn = to_crop[:, :2] / np.sqrt(np.linalg.det(to_crop[:, :2]))
+    crops = []
+
+    def network(image):
+        flat, deep = np.zeros((39, 2), np.float32), np.zeros((39, 3), np.float32)
+        px, m = moved(to_crop, joints_px), joints_m.copy()
+        m[:, :2] = m[:, :2] @ turn.T
+        if crops:
+            px, m = px[K.MIRRORED] * (-1, 1) + (K.SIDE - 1, 0), m[K.MIRRORED] * (-1, 1, 1)
+        numbers = [K.LANDMARKS[name] for name in K.JOINTS]
+        flat[numbers], deep[numbers] = px + 0.5, m
+        crops.append(image)
+        return flat, deep
+
+    photo = np.random.default_rng(2).integers(0, 255, (side, side, 3), np.uint8)
+    found = K.look(network, photo, joints_px, ALL)
+    np.testing.assert_allclose(found.joints_px, joints_px, atol=side * 1e-5)
+    np.testing.assert_allclose(found.joints_m, joints_m, atol=1e-5)
+    assert crops[0].shape == (K.SIDE, K.SIDE, 3)
+    assert 0 <= crops[0].min() < crops[0].max() <= 1
+    np.testing.assert_array_equal(crops[0][:, ::-1], crops[1])
+
+
+def landmarks(count, joints_m=0.0):
+    shape = (count, len(K.JOINTS))
+    return K.Landmarks(np.full((*shape, 3), joints_m, np.float32), np.zeros((*shape, 2), np.float32))
+
+
+def test_files_are_read_as_they_were_written(tmp_path):
+    seen = landmarks(3)
+    seen.joints_m[1] = np.nan
+    K.save(tmp_path / "a.npz", seen)
+    for mine, theirs in zip(seen, K.load(tmp_path / "a.npz", 3)):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(ValueError, match=r"a\.npz: joints_m is \(3, 12, 3\), expected \(4, 12, 3\)"):
+        K.load(tmp_path / "a.npz", 4)
+    np.savez(tmp_path / "b.npz", joints_m=seen.joints_m)
+    (tmp_path / "c.npz").write_bytes(b"no archive")
+    for name in ("b.npz", "c.npz"):
+        with pytest.raises(ValueError, match=rf"{name}: expected what experiments/landmarks"):
+            K.load(tmp_path / name, 3)
+
+
+def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys):
+    savemat(tmp_path / "joints.mat", {"joints": np.ones((14, 3, 2))})
+    for words, message in (
+        ([tmp_path / "none"], "none: no such folder"),
+        ([tmp_path, "--network", tmp_path / "no.tflite"], "no"),
+    ):
+        out = tmp_path / "a.npz"
+        monkeypatch.setattr("sys.argv", ["landmarks.py", *map(str, words), "--out", str(out)])
+        with pytest.raises(SystemExit) as done:
+            K.main()
+        assert done.value.code == 2
+        assert message in one_line(capsys)
+        assert not out.exists()
+
+
+@pytest.fixture
+def lifted():
+    """Five people of skeleton `lsp` in camera space, mm; their pixels; the columns of `JOINTS`."""
+    torch.manual_seed(0)
+    joints = torch.randn(5, len(LSP), 3) * 300 + torch.tensor([0, 0, 4000.0])
+    return joints, joints[..., :2] / joints[..., 2:] * 500, LSP.indices(K.JOINTS)
+
+
+def opinion(joints, columns, px):
+    m = (joints[:, columns] / 1000).numpy()
+    hips = m[:, [K.JOINTS.index(f"{s}_hip") for s in ("left", "right")]].mean(1, keepdims=True)
+    return K.Landmarks(m - hips, px[:, columns].numpy().copy())
+
+
+def test_a_second_opinion_moves_depths_half_of_the_way_along_rays(lifted):
+    joints, px, columns = lifted
+    known = torch.ones(joints.shape[:2], dtype=torch.bool)
+    agreed = L.moved_to(joints, known, px, opinion(joints, columns, px))
+    torch.testing.assert_close(agreed, joints, rtol=1e-4, atol=0.1)
+    other = joints.clone()
+    wrist = LSP.index("left_wrist")
+    other[:, wrist, 2] += 100
+    moved = L.moved_to(joints, known, px, opinion(other, columns, px))
+    torch.testing.assert_close(moved[..., :2] / moved[..., 2:], joints[..., :2] / joints[..., 2:])
+    shift = (moved - joints)[..., 2]
+    torch.testing.assert_close(shift[:, wrist], torch.full((5,), 50.0), rtol=0, atol=25)
+    shift[:, wrist] = 0
+    assert shift.abs().max() < 25  # the size is that of the median bone
+
+
+def test_no_opinion_or_one_of_somebody_else_moves_nothing(lifted):
+    joints, px, columns = lifted
+    known = torch.ones(joints.shape[:2], dtype=torch.bool)
+    seen = opinion(joints.flip(0), columns, px)
+    seen.joints_m[0] = np.nan
+    seen.joints_px[1] += 1e5
+    known[2] = False
+    moved = L.moved_to(joints, known, px, seen)
+    torch.testing.assert_close(moved[:3], joints[:3])
+    assert (moved[3:] - joints[3:]).abs().amax((1, 2)).min() > 1
