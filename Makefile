@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,docs,hosts,train,viz,imagenet,prepare,video,synthetic,export,view,notebooks,browser,sql
+EXTRAS := dev,docs,hosts,train,viz,imagenet,blazepose,prepare,video,synthetic,export,view,notebooks,browser,sql
 PIP_FLAGS ?=
 
 .PHONY: setup demo test lint docs docker-check benchmark claims notebooks clean

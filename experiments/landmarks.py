@@ -1,7 +1,7 @@
 """What MediaPipe's landmark network says of the poses in photos whose joints are labelled.
 
     pip install ai-edge-litert; pip install --no-deps mediapipe==0.10.14
-    python experiments/landmarks.py data/lspet --out data/lspet/landmarks.npz
+    python -m experiments.landmarks data/lspet --out data/lspet/landmarks.npz
 
 Each training photo of the extended Leeds Sports set is cut out as the network was trained to see people:
 about the middle of the hips, turned until the labelled torso is upright. It is asked about the photo and its

@@ -1,6 +1,6 @@
 """Depths for photos that are labelled in the image alone, from what the poses of synthetic people teach.
 
-    python experiments/lift.py --synthetic data/synthetic --lspet data/lspet --out data/lspet/annotations.json
+    python -m experiments.lift --synthetic data/synthetic --lspet data/lspet --out data/lspet/annotations.json
 
 A small network learns to give depths to joints in the image, from poses alone: those of a synthetic set's
 training part, turned anew for each step, seen by a camera at 2 to 6 m, with noise on the joints and without

@@ -1,6 +1,6 @@
 """Photos of the extended Leeds Sports set, cut out and made small: the same labels in fewer bytes.
 
-    python experiments/pack.py data/lspet data/lspet-small --side 192
+    python -m experiments.pack data/lspet data/lspet-small --side 192
 
 Each photo is cut to nearly all that augmentation can show around the person and reduced until the person's
 box (1.5 times the extent of the labels) is `--side` pixels wide; what is smaller stays as it is. The result

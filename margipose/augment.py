@@ -352,6 +352,7 @@ class AugmentRanges:
         log2_scale: or by 2 ** x, x normal with this deviation, clipped at twice it.
         rotation: probability of a rotation by a normal angle.
         rotation_deg, rotation_limit_deg: its deviation, and where it is clipped.
+        upright: probability that the person is first turned upright.
     """
 
     flip: float = 0.5
@@ -365,6 +366,7 @@ class AugmentRanges:
     rotation: float = 0.4
     rotation_deg: float = 30.0
     rotation_limit_deg: float = 30.0
+    upright: float = 0.0
 
 
 RANGES_3D = AugmentRanges()
@@ -374,18 +376,21 @@ RANGES_2D = AugmentRanges(shift_px=0.0, scale=0.0, log2_scale=0.25, rotation_lim
 """Of the MargiPose paper, for MPII."""
 
 
-def sample_crop(crop: Crop, ranges: AugmentRanges, rng: np.random.Generator) -> Crop:
-    """A random variant of a single crop."""
+def sample_crop(crop: Crop, ranges: AugmentRanges, rng: np.random.Generator, lean_deg: float = 0.0) -> Crop:
+    """A random variant of a single crop, of a person who leans by `camera.lean_deg`."""
     shift = torch.from_numpy(rng.uniform(-1, 1, 2) * ranges.shift_px)
     factor = rng.uniform(1 - ranges.scale, 1 + ranges.scale)
     factor *= 2 ** np.clip(rng.normal(0, ranges.log2_scale), -2 * ranges.log2_scale, 2 * ranges.log2_scale)
     turn, turned = rng.normal(0, ranges.rotation_deg), rng.random() < ranges.rotation
     angle = np.clip(turn, -ranges.rotation_limit_deg, ranges.rotation_limit_deg) * turned
+    flip = (crop.flip - float(rng.random() < ranges.flip)).abs()
+    if ranges.upright and rng.random() < ranges.upright:
+        angle += lean_deg
     return crop._replace(
         centre_px=crop.centre_px + shift,
         scale=crop.scale * factor,
         rotation_deg=crop.rotation_deg + angle,
-        flip=(crop.flip - float(rng.random() < ranges.flip)).abs(),
+        flip=flip,
     )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "Centre",
     "backproject",
     "denormalise",
+    "lean_deg",
     "matrix",
     "normalise",
     "project",
@@ -188,6 +189,34 @@ def denormalise(
     depth = root_depth[..., None, None] / (1 - coords_norm[..., 2:] / gain)
     xy = (coords_norm[..., :2] * half.unsqueeze(-2) - offset.unsqueeze(-2)) / intrinsics[..., None, :2]
     return torch.cat((xy * depth, depth), -1)
+
+
+# --- People in images ---------------------------------------------------------------------------
+
+
+def lean_deg(joints_px: Tensor, skeleton: Skeleton, valid: Tensor | None = None) -> Tensor:
+    """How far torsos lean to the right, in degrees of -180 to 180, `...`.
+
+    From the middle of the hips to that of the shoulders: 0 for up, 90 for right. An image that is turned
+    counter-clockwise by it shows the person upright.
+
+    Args:
+        joints_px: `... x J x 2`.
+        valid: `... x J`, joints that count; one hip and one shoulder are enough. 0 without these.
+    """
+    ends = []
+    counted = torch.ones(joints_px.shape[:-2], dtype=torch.bool, device=joints_px.device)
+    for part in ("shoulder", "hip"):
+        pair = skeleton.indices((f"left_{part}", f"right_{part}"))
+        points = joints_px[..., pair, :]
+        if valid is not None:
+            known = valid[..., pair]
+            # Either stands in for the other.
+            points = torch.where(known.unsqueeze(-1), points, points.flip(-2))
+            counted = counted & known.any(-1)
+        ends.append(points.mean(-2))
+    x, y = (ends[0] - ends[1]).unbind(-1)
+    return torch.where(counted, torch.atan2(x, -y).rad2deg(), 0)
 
 
 # --- Depth of the root ----------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class TrainConfig:
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets) ...
+        upright: probability that an example is turned until its person's torso is upright, before it is
+            turned by chance: for networks that look a second time (`margipose.infer`) ...
         composite: ... part of which are other backgrounds and clothes, where a data set has masks, and
             things that cover the person, by these probabilities.
         backgrounds, cloth, objects: folders of pictures for that (objects: with transparency); made by
@@ -87,6 +89,7 @@ class TrainConfig:
     data_dir: str = "data"
     data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
     augment: bool = True
+    upright: float = 0.0
     composite: CompositeRanges = field(default_factory=CompositeRanges)
     backgrounds: str = ""
     cloth: str = ""
@@ -145,6 +148,8 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.backbone_rate: must be positive and finite, got {self.backbone_rate}"
             )
+        if not 0 <= self.upright <= 1:
+            raise ValueError(f"TrainConfig.upright: expected a probability in 0..1, got {self.upright}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"TrainConfig.ema: expected 0 <= ema < 1, got {self.ema}")
         if self.batch_size % self.accumulate:
@@ -222,6 +227,7 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     "lite_blazepose_model": {
         "model": to_mapping(NAMED["lite-blazepose"]),
         "input": {"width": 192, "height": 192, "zoom": 1.25},
+        "backbone_rate": 0.1,
     },
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments import dsnt2d, lift, pack
+from experiments import dsnt2d, landmarks, lift, pack
 from experiments.ship import Card, ship
 from margipose import weights
 from margipose.backbones import build_backbone
@@ -25,7 +25,8 @@ README = (ROOT / "README.md").read_text()
 SHIPPED = {"lite", "lite-synthetic"}
 """Weights that the pages name."""
 
-PARSERS = {"experiments/lift.py": lift.build_parser, "experiments/pack.py": pack.build_parser}
+PARSERS = {f"experiments.{m.__name__.rpartition('.')[2]}": m.build_parser for m in (landmarks, lift, pack)}
+"""Of the scripts that are run as modules."""
 
 PAGES = {p: p.read_text() for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
@@ -101,12 +102,12 @@ def test_experiment_commands_are_valid():
     found = commands("python")
     assert found
     for script, *words in found:
+        if script == "-m":
+            assert PARSERS[words[0]]().parse_args(words[1:])
+            continue
         assert (ROOT / script).is_file()
         if Path(script).name == "dsnt2d.py":
             dsnt2d_is_valid(words)
-            continue
-        if script in PARSERS:
-            assert PARSERS[script]().parse_args(words)
             continue
         at = words.index("with")
         assert at in (0, 2)  # after one of Sacred's flags

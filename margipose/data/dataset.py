@@ -30,7 +30,7 @@ from margipose.augment import (
     sample_crop,
     warp_image,
 )
-from margipose.camera import project, resize
+from margipose.camera import lean_deg, project, resize
 from margipose.composite import MASKS, CompositeRanges, Textures, compose
 from margipose.data.columns import StoredJoints
 from margipose.data.images import EncodedImage, read_encoded, read_mask
@@ -135,7 +135,8 @@ class PoseDataset(Dataset[Sample]):
         crop, colour, chance = person.crop, NO_COLOUR_CHANGE, (self.seed, person.index, number)
         if self.augment is not None:
             rng = np.random.default_rng(chance)
-            crop, colour = sample_crop(crop, self.augment, rng), sample_colour(self.augment, rng)
+            lean = self._lean_deg(person) if self.augment.upright else 0.0
+            crop, colour = sample_crop(crop, self.augment, rng, lean), sample_colour(self.augment, rng)
         pixels = self._pixels(person, crop)
         if self.composite is not None:
             usable, masks = self.records.usable_masks, _Masks(self, person, crop)
@@ -155,6 +156,10 @@ class PoseDataset(Dataset[Sample]):
     def frame(self, index: int, size: Sequence[int]) -> tuple[Crop, Tensor]:
         """The plain crop of an example, and its intrinsics, for a stored image of `size` (w, h)."""
         return self._frame(index, size, *self._labels(index))
+
+    def _lean_deg(self, person: _Person) -> float:
+        px = project(person.joints_cam_mm, person.intrinsics)
+        return float(lean_deg(px, self.skeleton, person.valid))
 
     def _labels(self, index: int) -> tuple[Tensor, Tensor]:
         """Joints in camera space, and which of them count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from margipose.augment import RANGES_2D, RANGES_3D
@@ -40,7 +41,7 @@ def _load_training(config: TrainConfig, name: str, textures: Textures) -> PoseDa
     records = load_set(config, name, config.input.universal_scale)
     if not config.augment:
         return PoseDataset(records, config.input)
-    ranges = RANGES_3D if records.has_depth else RANGES_2D
+    ranges = replace(RANGES_3D if records.has_depth else RANGES_2D, upright=config.upright)
     return PoseDataset(
         records, config.input, ranges, config.seed, composite=config.composite, textures=textures
     )
