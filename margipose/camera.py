@@ -29,6 +29,7 @@ from torch import Tensor
 from margipose.skeleton import Skeleton, knee_neck_height, relative_scale
 
 __all__ = [
+    "LEANING_DEG",
     "UNIVERSAL_HEIGHT_MM",
     "Centre",
     "backproject",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 Centre = Literal["principal", "exact"]
+
+LEANING_DEG = 15.0
+"""How far people must lean to be looked at again (`InputSpec.upright`)."""
 
 UNIVERSAL_HEIGHT_MM = 920.0
 """Knee-to-neck height of MPI-INF-3DHP's universal skeletons (`skeleton.knee_neck_height`)."""

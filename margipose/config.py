@@ -42,7 +42,7 @@ class TrainConfig:
         data_roots: ... except those for which another folder is given here.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets) ...
         upright: probability that an example is turned until its person's torso is upright, before it is
-            turned by chance: for networks that look a second time (`margipose.infer`) ...
+            turned by chance: for networks that look twice (`input.upright`) ...
         composite: ... part of which are other backgrounds and clothes, where a data set has masks, and
             things that cover the person, by these probabilities.
         backgrounds, cloth, objects: folders of pictures for that (objects: with transparency); made by
@@ -226,8 +226,9 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     },
     "lite_blazepose_model": {
         "model": to_mapping(NAMED["lite-blazepose"]),
-        "input": {"width": 192, "height": 192, "zoom": 1.25},
+        "input": {"width": 192, "height": 192, "zoom": 1.25, "upright": True},
         "backbone_rate": 0.1,
+        "upright": 0.5,
     },
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),

@@ -40,6 +40,8 @@ class InputSpec:
         zoom: how much less than a person's box the crop shows, along each side. Boxes are 1.5 times as
             large as the joints' extent, by the papers and everywhere here; with 1.25 the crop's pixels are
             spent on 1.2 times that extent.
+        upright: whether people who lean are looked at a second time, turned until their torso is upright.
+            For networks that have learned from people who were turned so.
     """
 
     width: int = 256
@@ -51,6 +53,7 @@ class InputSpec:
     pixel_centres: Literal["integer", "half"] = "integer"
     universal_scale: bool = True
     zoom: float = 1.0
+    upright: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

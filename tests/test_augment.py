@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -300,3 +302,18 @@ def test_only_what_the_crop_sees_is_warped(centre):
         expected = cv2.resize(fine, (48, 48), interpolation=cv2.INTER_AREA).astype(int)
         assert np.abs(found.astype(int) - expected).max() <= 4
         assert (found == 0).all() == (expected == 0).all()
+
+
+def test_people_are_turned_upright_before_they_are_turned_by_chance():
+    base = A.Crop.make((50, 60), 0.5, (100, 120), (64, 64))
+    never, always = (replace(A.RANGES_3D, upright=share) for share in (0.0, 1.0))
+    for seed in range(20):
+        plain, turned = (
+            A.sample_crop(base, ranges, np.random.default_rng(seed), 70.0) for ranges in (never, always)
+        )
+        assert turned.rotation_deg == plain.rotation_deg + 70
+        assert all(torch.equal(a, b) for a, b in zip(plain, turned._replace(rotation_deg=plain.rotation_deg)))
+    often = replace(A.RANGES_3D, upright=0.5, rotation=0.0)
+    rng = np.random.default_rng(0)
+    share = np.mean([float(A.sample_crop(base, often, rng, 70.0).rotation_deg) == 70 for _ in range(500)])
+    assert 0.4 < share < 0.6

@@ -91,3 +91,22 @@ def test_refuses_unknown_centre():
     joints, intrinsics = people()
     with pytest.raises(ValueError, match="unknown centre 'middle'"):
         C.normalise(joints, intrinsics, (256, 256), joints[..., 14, 2], "middle")
+
+
+@pytest.mark.parametrize("angle", [-170.0, -90.0, 0.0, 30.0, 120.0])
+def test_lean_is_how_far_the_image_must_be_turned(angle):
+    names = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    joints = torch.zeros(2, len(CANONICAL), 2, dtype=torch.float64)
+    upright = torch.tensor([(20.0, -50.0), (-20.0, -50.0), (15.0, 0.0), (-15.0, 0.0)]).double()
+    turn = torch.tensor(angle).double().deg2rad()  # clockwise, as y points down
+    about = torch.stack((torch.stack((turn.cos(), turn.sin())), torch.stack((-turn.sin(), turn.cos()))))
+    joints[:, CANONICAL.indices(names)] = upright @ about + 300
+    torch.testing.assert_close(C.lean_deg(joints, CANONICAL), torch.full((2,), angle).double())
+    valid = torch.ones(2, len(CANONICAL), dtype=torch.bool)
+    joints[1, CANONICAL.index("left_hip")] = torch.nan
+    valid[1, CANONICAL.index("left_hip")] = False
+    one_hip = C.lean_deg(joints, CANONICAL, valid)
+    assert one_hip[0].item() == pytest.approx(angle)
+    assert abs((one_hip[1].item() - angle + 180) % 360 - 180) < 20
+    valid[1, CANONICAL.index("right_hip")] = False
+    assert C.lean_deg(joints, CANONICAL, valid)[1] == 0

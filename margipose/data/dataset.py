@@ -145,10 +145,16 @@ class PoseDataset(Dataset[Sample]):
             pixels = compose(pixels, masks, flags, self.composite, self.textures, rng)
         return self._sample(person, crop, adjust_colour(pixels, colour))
 
-    def multi_crop(self, index: int, only: Sequence[int] | None = None) -> list[Sample]:
-        """The ten test-time crops of one example, in the order of `augment.multi_crop`, or `only` some."""
+    def multi_crop(
+        self, index: int, only: Sequence[int] | None = None, turn_deg: float = 0.0
+    ) -> list[Sample]:
+        """The ten test-time crops of one example, in the order of `augment.multi_crop`, or `only` some.
+
+        Args:
+            turn_deg: by which the image is turned counter-clockwise.
+        """
         person = self._person(index)
-        ten = multi_crop(person.crop)
+        ten = multi_crop(person.crop._replace(rotation_deg=person.crop.rotation_deg + turn_deg))
         numbers = range(len(ten.scale)) if only is None else only
         crops = [Crop(*(x[i] for x in ten)) for i in numbers]
         return [self._sample(person, crop, self._pixels(person, crop)) for crop in crops]

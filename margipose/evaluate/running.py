@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +11,13 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 from margipose.augment import MULTI_CROP_OFFSETS_PX, recover_joints
-from margipose.camera import project, root_depth_from_bones, root_depth_from_height
+from margipose.camera import (
+    LEANING_DEG,
+    lean_deg,
+    project,
+    root_depth_from_bones,
+    root_depth_from_height,
+)
 from margipose.data import PoseDataset, Sample
 from margipose.data.loading import batches
 from margipose.evaluate.protocols import Depth, Protocol, default_protocol
@@ -61,16 +67,17 @@ def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth:
 
 
 class _Variants(Dataset[Sample]):
-    """Several crops of each example, as samples with a leading dimension."""
+    """Several crops of each example, as samples with a leading dimension; or one, without."""
 
-    def __init__(self, dataset: PoseDataset, numbers: Sequence[int]) -> None:
-        self.dataset, self.numbers = dataset, numbers
+    def __init__(self, dataset: PoseDataset, numbers: Sequence[int], turns_deg: Mapping[int, float]) -> None:
+        self.dataset, self.numbers, self.turns_deg = dataset, numbers, turns_deg
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return default_collate(self.dataset.multi_crop(index, self.numbers))
+        found = self.dataset.multi_crop(index, self.numbers or (0,), self.turns_deg.get(index, 0.0))
+        return default_collate(found) if self.numbers else found[0]
 
 
 @torch.inference_mode()
@@ -84,6 +91,7 @@ def predict(
     device: torch.device | str = "cpu",
     progress: bool = False,
     rows: Sequence[int] | None = None,
+    turns_deg: Mapping[int, float] | None = None,
 ) -> Iterator[tuple[Sample, Tensor]]:
     """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU).
 
@@ -91,6 +99,7 @@ def predict(
 
     Args:
         rows: which examples, in this order; all of them by default.
+        turns_deg: by which examples are turned counter-clockwise.
         batch_size: most images that the network sees at once; with more crops than that, those of one
             example.
     """
@@ -101,7 +110,7 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        source = _Variants(dataset, numbers) if numbers else dataset
+        source = _Variants(dataset, numbers, turns_deg or {}) if numbers or turns_deg else dataset
         loader = batches(source, examples, workers, device, rows)
         count = -(-len(dataset if rows is None else rows) // examples)
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
@@ -127,7 +136,8 @@ def predict_joints(
     """Joints of a data set's examples as `score_records` compares them with their labels.
 
     Predictions of several crops are brought back to the original camera, each with its own depth of the
-    root, and averaged there.
+    root, and averaged there. Where the data set's specification says `upright`, people who lean are
+    predicted again from crops that are turned by as much.
 
     Args:
         rows: which examples, in this order; all of them by default.
@@ -150,25 +160,39 @@ def predict_joints(
     if len(records) == 0:
         raise ValueError(f"{records.name}: there is nothing to evaluate")
     labels(records.select([0]), protocol)  # refuses before the network runs for hours
-    found = [torch.empty(0, len(dataset.skeleton), protocol.dims, dtype=torch.float64)]
-    predictions = predict(
-        model,
-        dataset,
-        crops=crops,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        progress=progress,
-        rows=rows,
-    )
-    for batch, coords_norm in predictions:
-        joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
-        if protocol.dims == 2:
-            # The records' own camera: labels are in its pixels, whatever size the image was stored in.
-            intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
-            joints = project(joints, intrinsics)
-        found.append(joints if crops == "one" else joints.mean(1))
-    return torch.cat(found)
+    numbers = torch.arange(len(records)) if rows is None else torch.tensor(rows, dtype=torch.long)
+
+    def joints_of(rows: list[int], turns_deg: Mapping[int, float]) -> Tensor:
+        found = [torch.empty(0, len(dataset.skeleton), protocol.dims, dtype=torch.float64)]
+        predictions = predict(
+            model,
+            dataset,
+            crops=crops,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            progress=progress,
+            rows=rows,
+            turns_deg=turns_deg,
+        )
+        for batch, coords_norm in predictions:
+            joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
+            if protocol.dims == 2:
+                # The records' own camera: labels are in its pixels, whatever size the image was stored in.
+                intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
+                joints = project(joints, intrinsics)
+            found.append(joints if crops == "one" else joints.mean(1))
+        return torch.cat(found)
+
+    joints = joints_of(numbers.tolist(), {})
+    if dataset.spec.upright:
+        px = joints if protocol.dims == 2 else project(joints, records.intrinsics[numbers])
+        lean = lean_deg(px, dataset.skeleton)
+        leaning = lean.abs() >= LEANING_DEG
+        if leaning.any():
+            again = numbers[leaning].tolist()
+            joints[leaning] = joints_of(again, dict(zip(again, lean[leaning].tolist())))
+    return joints
 
 
 def evaluate(

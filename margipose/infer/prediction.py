@@ -23,6 +23,7 @@ FRAMES = {
     "covariance_cam_mm2": "square millimetres in camera space, at the distance that was used",
     "entropy_nats": "of the XY heatmap: 0 for a point, larger for doubt",
     "confidence": "1: all three heatmaps as concentrated as training asks for; 0: spread over all cells",
+    "turn_deg": "how far the crop was turned counter-clockwise, degrees; coords_norm is of that crop",
     "box_px": "left, top, width, height of the square that the network looked at, or its longer side",
 }
 """What the numbers of a prediction mean: frame and unit of each."""
@@ -57,6 +58,8 @@ class Prediction:
         camera: where the intrinsics come from, in words.
         depth: where the absolute distance comes from, in words.
         track: number that a person keeps through a video, None in images.
+        turn_deg: by which the image was turned counter-clockwise for the network: `crop`, heatmaps and what
+            is normalised are turned so.
     """
 
     joint_names: tuple[str, ...]
@@ -77,6 +80,7 @@ class Prediction:
     camera: str
     depth: str
     track: int | None = None
+    turn_deg: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures and heatmaps, as plain lists and numbers; what is not known is None."""
@@ -103,6 +107,7 @@ class Prediction:
             "track": self.track,
             "box_px": [_rounded(v, 3) for v in self.box_px],
             "box": self.box,
+            "turn_deg": _rounded(self.turn_deg, 3),
             "score": None if self.score is None else _rounded(self.score, 4),
             "intrinsics": dict(zip(("f_x", "f_y", "c_x", "c_y"), self.intrinsics)),
             **{name: _plain(values, _DIGITS.get(name)) for name, values in arrays.items()},

@@ -12,7 +12,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from margipose.camera import UNIVERSAL_HEIGHT_MM, project, root_depth_from_height
+from margipose.camera import (
+    LEANING_DEG,
+    UNIVERSAL_HEIGHT_MM,
+    lean_deg,
+    project,
+    root_depth_from_height,
+)
 from margipose.checkpoint import Loaded
 from margipose.data.dataset import image_tensor
 from margipose.dsnt import Marginals, entropy, marginals_to_covariance
@@ -59,6 +65,7 @@ class Target:
         score: of whatever found it.
         refine: how often the prediction is made again in the box that the last one suggests.
         track: see `Prediction.track`.
+        turn_deg: by which the image is turned counter-clockwise for the network.
     """
 
     image: NDArray[np.uint8]
@@ -68,6 +75,7 @@ class Target:
     score: float | None = None
     refine: int = 0
     track: int | None = None
+    turn_deg: float = 0.0
 
 
 class _Seen(NamedTuple):
@@ -83,6 +91,9 @@ class _Seen(NamedTuple):
 
 class Predictor:
     """Predicts people in images.
+
+    Where a network's `InputSpec` says `upright`, people who lean are looked at a second time, turned until
+    their torso is upright; poses are in the image's own frame all the same.
 
     Args:
         model: a file of weights, what `checkpoint.load` gives, or a callable; see
@@ -210,7 +221,15 @@ class Predictor:
             suggested = _suggested(self._look([targets[i] for i in rows]))
             for i, box in zip(rows, suggested.tolist()):
                 targets[i] = _refined(targets[i], box)
-        return self._finish(targets, self._look(targets))
+        seen = self._look(targets)
+        found = self._finish(targets, seen)
+        leans = lean_deg(_pixels(seen), self.skeleton).tolist() if self.spec.upright else []
+        turned = {i: lean for i, lean in enumerate(leans) if abs(lean) >= LEANING_DEG}  # not for NaN
+        if turned:
+            again = [replace(targets[i], turn_deg=lean) for i, lean in turned.items()]
+            for i, person in zip(turned, self._finish(again, self._look(again))):
+                found[i] = person
+        return found
 
     def _answers(self, image: NDArray[np.uint8], boxes_px: NDArray[np.float64]) -> Answers:
         """What the network says of windows of an image."""
@@ -228,7 +247,8 @@ class Predictor:
         boxes = torch.tensor([t.box_px for t in targets], dtype=torch.float64)
         intrinsics = torch.tensor([t.camera.intrinsics for t in targets], dtype=torch.float64)
         sizes = torch.tensor([t.image.shape[1::-1] for t in targets], dtype=torch.float64)
-        view = make_view(self.crop, boxes, intrinsics, sizes, spec)
+        turns = torch.tensor([t.turn_deg for t in targets], dtype=torch.float64)
+        view = make_view(self.crop, boxes, intrinsics, sizes, spec, turns)
         crops = [warp_to_view(t.image, _nth(view, i), intrinsics[i], spec) for i, t in enumerate(targets)]
         out = self.ready.network(torch.stack([image_tensor(c, spec) for c in crops]))
         coords = out.coords_norm.cpu().double()
@@ -280,6 +300,7 @@ class Predictor:
                 camera=target.camera.source,
                 depth=self.depth,
                 track=target.track,
+                turn_deg=target.turn_deg,
             )
             for i, target in enumerate(targets)
         ]
@@ -293,11 +314,14 @@ def _camera(camera: Camera, size: tuple[int, int]) -> ImageCamera:
     return camera(size) if callable(camera) else given_camera(camera)
 
 
+def _pixels(seen: _Seen) -> Tensor:
+    """Where joints are seen in their images, P x J x 2; NaN for one that would lie beside the camera."""
+    return torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
+
+
 def _suggested(seen: _Seen) -> Tensor:
     """The boxes that follow from the joints, P x 4."""
-    # NaN where a joint would lie beside the camera.
-    pixels = torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
-    return box_of_joints(pixels)
+    return box_of_joints(_pixels(seen))
 
 
 def _refined(target: Target, box: list[float]) -> Target:

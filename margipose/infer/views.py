@@ -67,7 +67,14 @@ class View(NamedTuple):
     affine: Crop | None
 
 
-def make_view(kind: CropKind, boxes_px: Tensor, intrinsics: Tensor, in_size: Tensor, spec: InputSpec) -> View:
+def make_view(
+    kind: CropKind,
+    boxes_px: Tensor,
+    intrinsics: Tensor,
+    in_size: Tensor,
+    spec: InputSpec,
+    turn_deg: Tensor | float = 0.0,
+) -> View:
     """The views of people in boxes.
 
     Args:
@@ -75,6 +82,7 @@ def make_view(kind: CropKind, boxes_px: Tensor, intrinsics: Tensor, in_size: Ten
         intrinsics: of the images, `... x 4`.
         in_size: (width, height) of the images, `... x 2`.
         spec: of the network, whose input the view is.
+        turn_deg: by which the image is turned counter-clockwise, `...`.
 
     Raises:
         ValueError: for an unknown kind.
@@ -82,23 +90,33 @@ def make_view(kind: CropKind, boxes_px: Tensor, intrinsics: Tensor, in_size: Ten
     middle, side = _squares(boxes_px)
     boxes_px = _boxes(middle, side / spec.zoom)
     if kind == "affine":
-        return affine_view(boxes_px, intrinsics, in_size, (spec.width, spec.height))
+        return affine_view(boxes_px, intrinsics, in_size, (spec.width, spec.height), turn_deg)
     if kind == "perspective":
-        return perspective_view(boxes_px, intrinsics, (spec.width, spec.height), spec.centre)
+        return perspective_view(boxes_px, intrinsics, (spec.width, spec.height), spec.centre, turn_deg)
     raise ValueError(f"crop: {kind!r} is not one of {', '.join(get_args(CropKind))}")
 
 
-def affine_view(boxes_px: Tensor, intrinsics: Tensor, in_size: Tensor, out_size: Sequence[int]) -> View:
+def affine_view(
+    boxes_px: Tensor,
+    intrinsics: Tensor,
+    in_size: Tensor,
+    out_size: Sequence[int],
+    turn_deg: Tensor | float = 0.0,
+) -> View:
     """The crop of the papers (`margipose.augment`) around boxes; arguments as of `make_view`."""
     centre, side = _squares(boxes_px)
-    crop = Crop.make(centre, side / in_size.amin(-1), in_size, out_size)
+    crop = Crop.make(centre, side / in_size.amin(-1), in_size, out_size, turn_deg)
     back = torch.linalg.inv(point_map(crop, intrinsics))
     reduction = side / float(np.sqrt(out_size[0] * out_size[1]))
     return View(image_map(crop, intrinsics), back, crop_camera(crop, intrinsics), reduction, crop)
 
 
 def perspective_view(
-    boxes_px: Tensor, intrinsics: Tensor, out_size: Sequence[int], centre: Centre = "principal"
+    boxes_px: Tensor,
+    intrinsics: Tensor,
+    out_size: Sequence[int],
+    centre: Centre = "principal",
+    turn_deg: Tensor | float = 0.0,
 ) -> View:
     """What a virtual camera sees that is turned onto the boxes' centres, at the same place.
 
@@ -106,7 +124,7 @@ def perspective_view(
     crop's centre as `centre` counts it.
 
     Args:
-        boxes_px, intrinsics: as of `make_view`.
+        boxes_px, intrinsics, turn_deg: as of `make_view`.
         out_size: (width, height) of the crop.
     """
     middle, side = _squares(boxes_px)
@@ -124,9 +142,17 @@ def perspective_view(
     extent = (seen.amax(-2) - seen.amin(-2)).amax(-1, keepdim=True)
     half = size / 2 if centre == "principal" else (size - 1) / 2
     virtual = torch.cat((size / extent, half.expand_as(middle)), -1)
+    turn = _roll(turn_deg, side) @ turn
     to_crop = matrix(virtual) @ turn @ torch.linalg.inv(matrix(intrinsics))
     reduction = side / size.prod().sqrt()
     return View(to_crop, turn.transpose(-1, -2), virtual, reduction, None)
+
+
+def _roll(turn_deg: Tensor | float, like: Tensor) -> Tensor:
+    """A turn about the optical axis that turns the image counter-clockwise, `... x 3 x 3`."""
+    angle = torch.as_tensor(turn_deg, dtype=like.dtype).expand(like.shape).deg2rad()
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, one), -1).unflatten(-1, (3, 3))
 
 
 def _squares(boxes_px: Tensor) -> tuple[Tensor, Tensor]:

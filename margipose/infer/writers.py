@@ -200,6 +200,7 @@ class _Npz:
             "confidence": (np.float32, (j,)),
             "box_px": (np.float32, (4,)),
             "box": (np.str_, ()),
+            "turn_deg": (np.float32, ()),
             "score": (np.float32, ()),
             "intrinsics": (np.float64, (4,)),
             "camera": (np.str_, ()),

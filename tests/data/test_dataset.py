@@ -18,9 +18,9 @@ from margipose.augment import (
     recover_joints,
     warp_image,
 )
-from margipose.camera import project, root_depth_from_height
+from margipose.camera import lean_deg, project, root_depth_from_height
 from margipose.composite import NO_CHANGES, CompositeRanges
-from margipose.data import images
+from margipose.data import images, load_records
 from margipose.data.dataset import PoseDataset, image_tensor, tensor_image
 from margipose.data.sampling import Draw
 from margipose.dsnt import pixel_to_normalized_coordinates
@@ -333,3 +333,19 @@ def test_joints_of_a_set_may_lack_depth_one_by_one(fixtures):
     found = PoseDataset(moved, InputSpec(64, 64))[0]
     assert not found.valid[ankle]
     assert PoseDataset(dataclasses.replace(moved, depth_valid=None), InputSpec(64, 64))[0].valid[ankle]
+
+
+def test_labels_of_people_who_are_turned_upright_stand(people):
+    records = load_records("mpi3d", people, "train")
+    ranges = dataclasses.replace(RANGES_3D, upright=1.0, rotation=0.0)
+    upright = PoseDataset(records, InputSpec(64, 64), ranges)
+    for number in range(12):
+        sample = upright[Draw(number, number)]
+        assert abs(lean_deg(sample.target_norm[:, :2], CANONICAL)) < 5  # exactly where pixels are square
+    unlabelled = dataclasses.replace(
+        records, valid=torch.zeros(len(records), len(records.skeleton), dtype=torch.bool)
+    )
+    unlabelled.valid[:, records.skeleton.index("left_hip")] = True
+    unlabelled.valid[:, records.skeleton.index("head_top")] = True
+    as_it_is = PoseDataset(unlabelled, InputSpec(64, 64), ranges)
+    assert as_it_is[Draw(0, 0)].crop.rotation_deg == 0

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
 from margipose import evaluate as E
+from margipose.camera import LEANING_DEG, lean_deg, project
 from margipose.data import PoseDataset, load_records
 from margipose.data.images import EncodedImage
 from margipose.evaluate.running import joints_in_camera
@@ -134,6 +135,37 @@ def test_a_small_batch_still_holds_the_crops_of_an_example(dataset):
     assert result.overall().values["mpjpe"] < 0.05
     with pytest.raises(ValueError, match="unknown crops 'five'; valid: one, flip, ten"):
         E.evaluate(model, few, E.get_protocol("h36m"), crops="five")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("crops", ["one", "flip"])
+def test_people_who_lean_are_predicted_again_upright(dataset, crops, workers):
+    """Half of the first answers lean; the second ones are those that count."""
+    spec = dataclasses.replace(SPEC, upright=True)
+    records = dataset.records
+    leans = lean_deg(project(records.joints_cam_mm[:], records.intrinsics[:]), CANONICAL)
+    order = leans.abs().argsort()
+    rows = order[[0, -1, 1, -2]]
+    few, leans = PoseDataset(records.select(rows), spec), leans[rows]
+    only = (0,) if crops == "one" else (0, 5)
+    plain = [s for i in range(4) for s in few.multi_crop(i, only)]
+    expected = [i for i in range(4) if abs(leans[i]) >= LEANING_DEG]
+    turned = [s for i in expected for s in few.multi_crop(i, only, float(leans[i]))]
+    assert expected == [1, 3]
+    for sample in turned[:: len(only)]:
+        assert abs(lean_deg(sample.target_norm[:, :2], CANONICAL)) < 5
+    model = Oracle([*plain, *turned])
+    # Answers to the second look are marked: only they put the head's top there.
+    marked = CANONICAL.index("head_top")
+    model.targets[len(plain) :, marked] = 0.9
+    result = E.evaluate(model, few, E.get_protocol("h36m"), crops=crops, workers=workers)
+    assert sum(model.sizes) == len(plain) + len(turned)
+    found = (result.joints - few.records.joints_cam_mm[:]).norm(dim=-1)
+    again = torch.tensor([i in expected for i in range(4)])
+    assert (found[again, marked] > 50).all()
+    assert (found[~again] < 1).all()
+    others = [j for j in range(len(CANONICAL)) if j != marked]
+    assert (found[:, others] < 1).all()
 
 
 def test_depth_comes_from_where_the_protocol_says(dataset):

@@ -52,6 +52,32 @@ def test_labels_are_those_of_first_principles(kind, place):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("turn", [-130.0, 40.0, 90.0])
+def test_a_turned_view_is_the_plain_one_turned_about_its_middle(kind, place, turn):
+    spec = InputSpec(128, 128)
+    k = (500.0, 500.0, 320.0, 240.0)  # square pixels, and a crop whose middle is the image's
+    joints = made.person(4, PLACES[place])
+    box = made.box_around(joints, k)
+    px = project(joints, torch.tensor(k).double())
+    points = torch.cat((px, torch.ones(17, 1)), -1)
+    intrinsics, size = torch.tensor(k).double(), torch.tensor(made.SIZE).double()
+    plain, turned = (
+        V.make_view(kind, torch.tensor(box).double(), intrinsics, size, spec, angle) for angle in (0.0, turn)
+    )
+    seen = []
+    for view in (plain, turned):
+        moved = points @ view.to_crop.T
+        seen.append(moved[:, :2] / moved[:, 2:] - 64)
+    # Counter-clockwise as people see it, with y downwards: what was on the right is then above.
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    torch.testing.assert_close(seen[1], seen[0] @ torch.tensor([[cos, -sin], [sin, cos]]))
+    back = V.recover_from_view(V.normalise_in_view(joints, turned, CANONICAL, spec), turned, spec)
+    scale = joints[made.ROOT, 2] / back[made.ROOT, 2]
+    torch.testing.assert_close(back * scale, joints, rtol=1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_zoomed_view_is_that_of_a_smaller_box(kind):
     joints = made.person(2, PLACES["corner"])
     left, top, width, height = made.box_around(joints, K)
