@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from margipose.backbones.blazepose import LANDMARKS
 from margipose.backbones.packages import landmarks_file
 from margipose.camera import project
 from margipose.data import Records, load_records
@@ -37,21 +38,8 @@ from margipose.skeleton import LSP
 
 __all__ = ["JOINTS", "Landmarks", "ask", "crop_map", "load", "look", "save"]
 
-LANDMARKS = {
-    f"{side}_{part}": first + number
-    for part, first in (
-        ("shoulder", 11),
-        ("elbow", 13),
-        ("wrist", 15),
-        ("hip", 23),
-        ("knee", 25),
-        ("ankle", 27),
-    )
-    for number, side in enumerate(("left", "right"))
-}
-"""The network's numbers of the joints that it shares with us."""
-
 JOINTS = tuple(LANDMARKS)
+"""Those that the network shares with us."""
 MIRRORED = [
     JOINTS.index(name.replace("left", "*").replace("right", "left").replace("*", "right")) for name in JOINTS
 ]

@@ -383,14 +383,14 @@ def sample_crop(crop: Crop, ranges: AugmentRanges, rng: np.random.Generator, lea
     factor *= 2 ** np.clip(rng.normal(0, ranges.log2_scale), -2 * ranges.log2_scale, 2 * ranges.log2_scale)
     turn, turned = rng.normal(0, ranges.rotation_deg), rng.random() < ranges.rotation
     angle = np.clip(turn, -ranges.rotation_limit_deg, ranges.rotation_limit_deg) * turned
-    flip = (crop.flip - float(rng.random() < ranges.flip)).abs()
+    mirrored = rng.random() < ranges.flip
     if ranges.upright and rng.random() < ranges.upright:
         angle += lean_deg
     return crop._replace(
         centre_px=crop.centre_px + shift,
         scale=crop.scale * factor,
         rotation_deg=crop.rotation_deg + angle,
-        flip=flip,
+        flip=(crop.flip - float(mirrored)).abs(),
     )
 
 

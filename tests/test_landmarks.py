@@ -5,6 +5,7 @@ from scipy.io import savemat
 
 from experiments import landmarks as K
 from experiments import lift as L
+from margipose.backbones.blazepose import LANDMARKS
 from margipose.skeleton import LSP
 
 from .printed import one_line
@@ -67,7 +68,7 @@ def test_answers_come_back_to_the_photo(joints_px, side):
         m[:, :2] = m[:, :2] @ turn.T
         if crops:
             px, m = px[K.MIRRORED] * (-1, 1) + (K.SIDE - 1, 0), m[K.MIRRORED] * (-1, 1, 1)
-        numbers = [K.LANDMARKS[name] for name in K.JOINTS]
+        numbers = [LANDMARKS[name] for name in K.JOINTS]
         flat[numbers], deep[numbers] = px + 0.5, m
         crops.append(image)
         return flat, deep

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from margipose.backbones.extractor import FeatureExtractor
 
-__all__ = ["BlazePoseFeatures"]
+__all__ = ["LANDMARKS", "BlazePoseFeatures"]
 
 _SKIP = 48
 """Channels of the decoder."""
@@ -59,7 +59,7 @@ _SEGMENTED = 1
 _SEGMENTATION = 11
 """Convolutions for that, which are not used here."""
 
-_LANDMARKS = {
+LANDMARKS = {
     f"{side}_{part}": first + number
     for part, first in (
         ("shoulder", 11),
@@ -71,7 +71,7 @@ _LANDMARKS = {
     )
     for number, side in enumerate(("left", "right"))
 }
-"""Which of the published heatmaps are those of joints."""
+"""The published network's numbers of the joints that its heatmaps are taken of."""
 
 
 class _Inverted(nn.Module):
@@ -125,10 +125,10 @@ class BlazePoseFeatures(FeatureExtractor):
         wide = _BLOCKS[-1].expanded
         self.top = nn.Sequential(_conv(channels[-1], wide), _depthwise(wide, 3))
         self.bottom = _separable(wide, _SKIP)
-        self.joints = nn.Conv2d(_SKIP, len(_LANDMARKS), 1)
-        self.heatmaps = {name: 2 * _SKIP + n for n, name in enumerate(_LANDMARKS)}
+        self.joints = nn.Conv2d(_SKIP, len(LANDMARKS), 1)
+        self.heatmaps = {name: 2 * _SKIP + n for n, name in enumerate(LANDMARKS)}
         self.deep = _separable(wide, _DEEP)
-        self.channels = 2 * _SKIP + len(_LANDMARKS) + sum((_SKIP, _DEEP)[:context])
+        self.channels = 2 * _SKIP + len(LANDMARKS) + sum((_SKIP, _DEEP)[:context])
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
@@ -162,7 +162,7 @@ class BlazePoseFeatures(FeatureExtractor):
             raise ValueError(f"expected at least {len(ours)} convolutions, got {len(weights)}")
         for number, (conv, (weight, bias)) in enumerate(zip(ours, weights)):
             if conv is self.joints:
-                weight, bias = (x[list(_LANDMARKS.values())] for x in (weight, bias))
+                weight, bias = (x[list(LANDMARKS.values())] for x in (weight, bias))
             if conv is not None:
                 if conv.weight.shape != weight.shape:
                     shapes = f"{tuple(weight.shape)}, expected {tuple(conv.weight.shape)}"
