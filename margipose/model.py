@@ -119,6 +119,9 @@ class ModelSpec:
                 f"not {self.type!r}"
             )
 
+        if self.direct and self.type != "margipose":
+            raise ValueError(f"ModelSpec.direct: is for the type 'margipose', not {self.type!r}")
+
     @property
     def headed(self) -> bool:
         """Whether the network has output heads instead of MargiPose's three planes."""

@@ -178,6 +178,8 @@ def test_refuses_what_does_not_exist():
     for name in ("n_stages", "n_joints", "feature_channels", "column_channels"):
         with pytest.raises(ValueError, match=rf"ModelSpec\.{name}: expected 1 to \d+, got 10{{30}}$"):
             ModelSpec(**{name: 10**30})
+    with pytest.raises(ValueError, match=r"ModelSpec.direct: is for the type 'margipose', not 'backbone'"):
+        ModelSpec(type="backbone", direct=True)
     with pytest.raises(ValueError, match="type"):
         build_model(ModelSpec(type="diamond"))
 
