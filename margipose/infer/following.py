@@ -29,6 +29,7 @@ class _Track:
     number: int
     box_px: tuple[float, float, float, float]
     tight_px: NDArray[np.float64] = field(repr=False)
+    turn_deg: float = 0.0
     missed: int = 0
     doubtful: int = 0
 
@@ -86,7 +87,14 @@ class Follower:
             targets = self._given(image, camera, boxes_px)
         else:
             targets = [
-                Target(image, t.box_px, camera, "where the last frame showed the person", track=t.number)
+                Target(
+                    image,
+                    t.box_px,
+                    camera,
+                    "where the last frame showed the person",
+                    track=t.number,
+                    turn_deg=t.turn_deg,
+                )
                 for t in self._tracks
             ]
             due = self._every > 0 and self._frame % self._every == 0
@@ -124,7 +132,9 @@ class Follower:
             number = -1 if person.track is None else person.track
             tight = tight_box(person.joints_px)
             old = before.get(number)
-            track = _Track(number, person.box_px, tight, old.missed if old else 0, old.doubtful if old else 0)
+            track = _Track(number, person.box_px, tight, self._predictor.turn_deg(person))
+            if old:
+                track.missed, track.doubtful = old.missed, old.doubtful
             vague = person.confidence is not None and float(person.confidence.mean()) < LOST_CONFIDENCE
             track.doubtful = track.doubtful + 1 if vague else 0
             if max(track.missed, track.doubtful) > self._patience or not _inside(tight, width, height):

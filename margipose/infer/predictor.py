@@ -93,7 +93,8 @@ class Predictor:
     """Predicts people in images.
 
     Where a network's `InputSpec` says `upright`, people who lean are looked at a second time, turned until
-    their torso is upright; poses are in the image's own frame all the same.
+    their torso is upright, unless their target was turned so already; poses are in the image's own frame all
+    the same.
 
     Args:
         model: a file of weights, what `checkpoint.load` gives, or a callable; see
@@ -223,13 +224,21 @@ class Predictor:
                 targets[i] = _refined(targets[i], box)
         seen = self._look(targets)
         found = self._finish(targets, seen)
-        leans = lean_deg(_pixels(seen), self.skeleton).tolist() if self.spec.upright else []
-        turned = {i: lean for i, lean in enumerate(leans) if abs(lean) >= LEANING_DEG}  # not for NaN
-        if turned:
-            again = [replace(targets[i], turn_deg=lean) for i, lean in turned.items()]
-            for i, person in zip(turned, self._finish(again, self._look(again))):
+        turns = {i: self.turn_deg(person) for i, person in enumerate(found)}
+        astray = [i for i, turn in turns.items() if _between(turn, targets[i].turn_deg) >= LEANING_DEG]
+        if astray:
+            again = [replace(targets[i], turn_deg=turns[i]) for i in astray]
+            for i, person in zip(astray, self._finish(again, self._look(again))):
                 found[i] = person
         return found
+
+    def turn_deg(self, person: Prediction) -> float:
+        """By which an image is to be turned counter-clockwise to show a person as the network expects them.
+
+        0 for who hardly leans, or a network that does not look twice.
+        """
+        lean = float(lean_deg(torch.from_numpy(person.joints_px), self.skeleton))
+        return lean if self.spec.upright and abs(lean) >= LEANING_DEG else 0.0  # NaN is not, either
 
     def _answers(self, image: NDArray[np.uint8], boxes_px: NDArray[np.float64]) -> Answers:
         """What the network says of windows of an image."""
@@ -314,14 +323,16 @@ def _camera(camera: Camera, size: tuple[int, int]) -> ImageCamera:
     return camera(size) if callable(camera) else given_camera(camera)
 
 
-def _pixels(seen: _Seen) -> Tensor:
-    """Where joints are seen in their images, P x J x 2; NaN for one that would lie beside the camera."""
-    return torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
+def _between(a_deg: float, b_deg: float) -> float:
+    """The angle between two directions, 0 to 180 degrees."""
+    return abs((a_deg - b_deg + 180) % 360 - 180)
 
 
 def _suggested(seen: _Seen) -> Tensor:
     """The boxes that follow from the joints, P x 4."""
-    return box_of_joints(_pixels(seen))
+    # NaN where a joint would lie beside the camera.
+    pixels = torch.where(seen.unit[..., 2:] > 0, project(seen.unit, seen.intrinsics), torch.nan)
+    return box_of_joints(pixels)
 
 
 def _refined(target: Target, box: list[float]) -> Target:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -27,18 +29,19 @@ def at(x, y, seed=0):
 class World:
     """People whom a network and a detector see: the network answers for whoever is nearest to its box."""
 
-    def __init__(self, vague=False):
+    def __init__(self, vague=False, spec=SPEC):
         self.people, self.boxes, self.detected, self.sigma = [], [], 0, 8.0 if vague else 1.0
-        self.input_spec = SPEC
+        self.turns_deg, self.input_spec = [], spec
 
     def __call__(self, images):
         coords = []
-        for box in self.boxes[: len(images)]:
+        for box, turn in zip(self.boxes[: len(images)], self.turns_deg[-len(images) :]):
             middle = torch.tensor([box[0] + box[2] / 2, box[1] + box[3] / 2])
             k = torch.tensor(CAMERA.intrinsics).double()
             roots = [project(p, k)[made.ROOT] for p in self.people]
             joints = self.people[int(np.argmin([(r - middle).norm() for r in roots]))]
-            view = make_view("perspective", torch.tensor(box).double(), k, torch.tensor(SIZE).double(), SPEC)
+            size = torch.tensor(SIZE).double()
+            view = make_view("perspective", torch.tensor(box).double(), k, size, self.input_spec, turn)
             coords.append(normalise_in_view(joints, view, CANONICAL, SPEC))
         self.boxes = self.boxes[len(images) :]
         return made.output(torch.stack(coords), self.sigma)
@@ -55,17 +58,40 @@ def world(monkeypatch):
     return make(monkeypatch)
 
 
-def make(monkeypatch, vague=False):
-    world = World(vague)
+def make(monkeypatch, vague=False, spec=SPEC):
+    world = World(vague, spec)
     world.predictor = Predictor(world, detector=world.detect, refine=0, height_mm=500)
     look = world.predictor._look
 
     def noting(targets):
         world.boxes += [t.box_px for t in targets]
+        world.turns_deg += [t.turn_deg for t in targets]
         return look(targets)
 
     monkeypatch.setattr(world.predictor, "_look", noting)
     return world
+
+
+def test_people_who_lean_are_followed_as_they_lean(monkeypatch):
+    """In the first frame they are looked at twice, then once, as the frame before showed them."""
+    world = make(monkeypatch, spec=dataclasses.replace(SPEC, upright=True))
+    follow = Follower(world.predictor, detect_every=10)
+    joints = at(320, 240, 3)
+    for part, y in (("shoulder", -200.0), ("hip", 0.0)):
+        for side, x in (("left", 60.0), ("right", -60.0)):
+            joints[CANONICAL.index(f"{side}_{part}")] = torch.tensor([x, y, 4000.0]).double()
+    middle = joints[made.ROOT].clone()
+    for angle, looks in ((100.0, 2), (104.0, 1), (110.0, 1), (150.0, 2), (2.0, 2), (1.0, 1)):
+        turn = np.deg2rad(angle)
+        about = torch.tensor(
+            [[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]]
+        ).double()
+        world.people = [(joints - middle) @ about + middle]
+        before = len(world.turns_deg)
+        (person,) = follow(BLANK, CAMERA)
+        assert len(world.turns_deg) - before == looks, angle
+        off = (person.turn_deg - (angle if angle > 15 else 0) + 180) % 360 - 180
+        assert abs(off) < 15 + 5
 
 
 def test_people_are_followed_without_looking_for_them(world):

@@ -315,3 +315,22 @@ def test_only_those_who_lean_are_looked_at_again():
     for person, label in zip(found, (labels[0], labels[0], labels[2], labels[2])):
         np.testing.assert_allclose(person.coords_norm, label.numpy())
     assert [p.turn_deg != 0 for p in found] == [False, True, False, True]
+
+
+def test_who_was_turned_already_is_not_looked_at_again():
+    """Unless they have got up, or lean otherwise by now."""
+    spec = InputSpec(128, 128, centre="exact", upright=True)
+    k, size = torch.tensor(K).double(), torch.tensor(made.SIZE).double()
+    camera = given_camera(K)
+    image = np.zeros((made.SIZE[1], made.SIZE[0], 3), np.uint8)
+    for angle, turn, looks in ((80.0, 75.0, 1), (175.0, -175.0, 1), (80.0, 30.0, 2), (3.0, 60.0, 2)):
+        joints = leaning(angle)
+        box = made.box_around(joints, K)
+        view = make_view("perspective", torch.tensor(box).double(), k, size, spec, turn)
+        label = normalise_in_view(joints, view, CANONICAL, spec)
+        network = made.Knowing(torch.stack((label, label)), spec)
+        (found,) = Predictor(network).predict([Target(image, box, camera, turn_deg=turn)])
+        assert len(network.shown) == looks, (angle, turn)
+        if looks == 1:
+            assert found.turn_deg == turn
+    assert found.turn_deg == 0  # who has got up
