@@ -55,11 +55,14 @@ def _records(part: str) -> Records:
     return load_records(name, folder, split, universal=False)
 
 
-def _evaluate(loaded: Loaded | str, records: Records, protocol: Protocol, flip: bool) -> Evaluation:
+def _evaluate(
+    loaded: Loaded | str, records: Records, protocol: Protocol, args: argparse.Namespace
+) -> Evaluation:
     if isinstance(loaded, str):
         return evaluate_blazepose(loaded, records, protocol)
+    crops = "flip" if args.flip else "one"
     dataset = PoseDataset(records, loaded.input_spec)
-    return evaluate(loaded.model, dataset, protocol, crops="flip" if flip else "one", progress=True)
+    return evaluate(loaded.model, dataset, protocol, crops=crops, any_way_up=args.any_way_up, progress=True)
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
@@ -69,15 +72,15 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
     if args.synthetic is not None:
         protocol = get_protocol("mpi3d")
         records = load_records("mpi3d", args.synthetic, "test", universal=True)
-        values = _evaluate(loaded, records, protocol, args.flip).overall().values
+        values = _evaluate(loaded, records, protocol, args).overall().values
         found |= {"synthetic PCK@150": 100 * values["pck"], "synthetic MPJPE": values["mpjpe"]}
     if args.lspet is not None:
         records = load_records("lspet", args.lspet, "val")
-        row = _evaluate(loaded, records, PHOTOS, args.flip).overall(intervals=True)
+        row = _evaluate(loaded, records, PHOTOS, args).overall(intervals=True)
         low, high = row.intervals["pck_torso"]
         found |= {"photos PCK@0.2": 100 * row.values["pck_torso"], "from": 100 * low, "to": 100 * high}
     if args.real:
-        each = [_evaluate(loaded, _records(part), FRAMES, args.flip).values for part in args.real]
+        each = [_evaluate(loaded, _records(part), FRAMES, args).values for part in args.real]
         for name, heading in (("p_mpjpe", "real P-MPJPE"), ("mpjpe", "real MPJPE")):
             found[heading] = float(np.concatenate([values[name] for values in each]).mean())
     return found
@@ -92,6 +95,7 @@ def main() -> None:
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
     parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
+    parser.add_argument("--any-way-up", action="store_true", help="the surest of four sides of each image")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     if args.synthetic is args.lspet is args.real is None:

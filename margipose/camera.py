@@ -29,6 +29,7 @@ from torch import Tensor
 from margipose.skeleton import Skeleton, knee_neck_height, relative_scale
 
 __all__ = [
+    "ANY_WAY_UP_DEG",
     "LEANING_DEG",
     "UNIVERSAL_HEIGHT_MM",
     "Centre",
@@ -50,6 +51,9 @@ Centre = Literal["principal", "exact"]
 
 LEANING_DEG = 15.0
 """How far people must lean to be looked at again (`InputSpec.upright`)."""
+
+ANY_WAY_UP_DEG = (0.0, 90.0, 180.0, 270.0)
+"""How images are turned to find out which way up a person is."""
 
 UNIVERSAL_HEIGHT_MM = 920.0
 """Knee-to-neck height of MPI-INF-3DHP's universal skeletons (`skeleton.knee_neck_height`)."""

@@ -54,6 +54,7 @@ def folder(tiny_weights, tmp_path, monkeypatch):
     shutil.copy(tiny_weights, "model.safetensors")
     image = np.random.default_rng(0).integers(0, 255, (240, 240, 3), np.uint8)
     cv2.imwrite("photo.jpg", image)
+    cv2.imwrite("handstand.jpg", image[::-1])
     # What the page about inference names.
     Path("photos").mkdir()
     cv2.imwrite("photos/1.png", image)

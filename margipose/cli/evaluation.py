@@ -51,6 +51,11 @@ def add(command: AddCommand) -> None:
         help="average the poses of ten crops: five shifts, each mirrored too",
     )
     sub.add_argument(
+        "--any-way-up",
+        action="store_true",
+        help="look at each image turned by every quarter of a circle, and keep what the network is surest of",
+    )
+    sub.add_argument(
         "--save-predictions", type=Path, metavar="FILE", help="write the network's poses: .npz, .json or .mat"
     )
     sub.add_argument(
@@ -139,7 +144,7 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(args)
     notes: list[str] = []
     if args.predictions is not None:
-        for flag in ("flip", "multicrop", "save_predictions"):
+        for flag in ("flip", "multicrop", "any_way_up", "save_predictions"):
             if getattr(args, flag):
                 raise ValueError(f"--{flag.replace('_', '-')} is for --model, not for --predictions")
         predictions = _read(args, args.predictions, read_predictions)
@@ -154,6 +159,7 @@ def _eval(args: argparse.Namespace) -> None:
         name = label(args.model)
         notes += ["Poses are means over an image and its mirror image."] if args.flip else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
+        notes += ["Poses are the surest of those from four sides of each image."] if args.any_way_up else []
     shown = args.metrics or [m.name for m in evaluation.protocol.metrics[:_SHOWN]]
     results, joints = results_table(evaluation), joints_table(evaluation)
     literature = published_table(evaluation, name)
@@ -234,6 +240,7 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
         PoseDataset(records, loaded.input_spec),
         protocol,
         crops="ten" if args.multicrop else "flip" if args.flip else "one",
+        any_way_up=args.any_way_up,
         workers=args.workers,
         device=device,
         progress=True,

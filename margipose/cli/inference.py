@@ -92,6 +92,11 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
         help="how often to predict again in the box that a prediction suggests, where none was given "
         "(default: %(default)s)",
     )
+    group.add_argument(
+        "--any-way-up",
+        action="store_true",
+        help="look at people from all four sides, and keep what the network is surest of: for handstands",
+    )
 
 
 def _add_camera(group: argparse._ArgumentGroup) -> None:
@@ -211,6 +216,7 @@ def _infer(args: argparse.Namespace) -> int:
         detector=args.detector,
         crop=args.crop,
         refine=args.refine,
+        any_way_up=args.any_way_up,
         height_mm=args.height_mm,
         root_depth_mm=args.root_depth_mm,
         batch_size=args.batch_size,

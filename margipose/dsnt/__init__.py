@@ -31,7 +31,12 @@ from margipose.dsnt.losses import (
     mse_reg_losses,
     variance_reg_losses,
 )
-from margipose.dsnt.marginals import Marginals, marginals_to_coords, marginals_to_covariance
+from margipose.dsnt.marginals import (
+    Marginals,
+    marginals_to_confidence,
+    marginals_to_coords,
+    marginals_to_covariance,
+)
 from margipose.dsnt.moments import covariance, dsnt, entropy, linear_expectation, soft_argmax
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "l1_losses",
     "linear_expectation",
     "make_gauss",
+    "marginals_to_confidence",
     "marginals_to_coords",
     "marginals_to_covariance",
     "mse_losses",

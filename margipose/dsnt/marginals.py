@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from margipose.dsnt.moments import covariance, soft_argmax
+from margipose.dsnt.moments import covariance, entropy, soft_argmax
 
-__all__ = ["Marginals", "marginals_to_coords", "marginals_to_covariance"]
+__all__ = ["Marginals", "marginals_to_confidence", "marginals_to_coords", "marginals_to_covariance"]
 
 
 class Marginals(NamedTuple):
@@ -51,3 +52,19 @@ def marginals_to_covariance(marginals: Marginals | Sequence[Tensor]) -> Tensor:
     cov_xy, cov_zy, cov_xz = xy[..., 0, 1], zy[..., 0, 1], xz[..., 0, 1]
     rows = ((var_x, cov_xy, cov_xz), (cov_xy, var_y, cov_zy), (cov_xz, cov_zy, var_z))
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def marginals_to_confidence(marginals: Marginals | Sequence[Tensor]) -> Tensor:
+    """How concentrated three heatmaps are, 0 to 1, `... x J`.
+
+    With H the entropy of a heatmap of n cells, (log n - H) / (log n - log 2πe), clipped to 0..1 and averaged
+    over the three: 1 for the Gaussians of one cell's deviation that training regularises towards (of entropy
+    log 2πe), 0 for a heatmap that says nothing. It orders joints by doubt; it is no probability.
+    """
+    least = math.log(2 * math.pi * math.e)
+    parts = []
+    for plane in marginals:
+        most = math.log(plane.shape[-1] * plane.shape[-2])
+        span = max(most - least, 1e-6)
+        parts.append(((most - entropy(plane, spatial_dims=2)) / span).clamp(0, 1))
+    return torch.stack(parts).mean(0)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from margipose.augment import MULTI_CROP_OFFSETS_PX, recover_joints
 from margipose.camera import (
+    ANY_WAY_UP_DEG,
     LEANING_DEG,
     lean_deg,
     project,
@@ -20,6 +21,7 @@ from margipose.camera import (
 )
 from margipose.data import PoseDataset, Sample
 from margipose.data.loading import batches
+from margipose.dsnt import marginals_to_confidence
 from margipose.evaluate.protocols import Depth, Protocol, default_protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import labels
@@ -80,7 +82,6 @@ class _Variants(Dataset[Sample]):
         return default_collate(found) if self.numbers else found[0]
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module,
     dataset: PoseDataset,
@@ -91,7 +92,6 @@ def predict(
     device: torch.device | str = "cpu",
     progress: bool = False,
     rows: Sequence[int] | None = None,
-    turns_deg: Mapping[int, float] | None = None,
 ) -> Iterator[tuple[Sample, Tensor]]:
     """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU).
 
@@ -99,9 +99,31 @@ def predict(
 
     Args:
         rows: which examples, in this order; all of them by default.
-        turns_deg: by which examples are turned counter-clockwise.
         batch_size: most images that the network sees at once; with more crops than that, those of one
             example.
+    """
+    settings = {"batch_size": batch_size, "workers": workers, "device": device, "progress": progress}
+    for batch, coords, _ in _answers(model, dataset, crops, rows, {}, **settings):
+        yield batch, coords
+
+
+@torch.inference_mode()
+def _answers(
+    model: nn.Module,
+    dataset: PoseDataset,
+    crops: Crops,
+    rows: Sequence[int] | None,
+    turns_deg: Mapping[int, float],
+    *,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str,
+    progress: bool,
+) -> Iterator[tuple[Sample, Tensor, Tensor | None]]:
+    """As `predict`, with how sure the network is: `B` (or `B x C`), None where it gives no heatmaps.
+
+    Args:
+        turns_deg: by which examples are turned counter-clockwise, of those that are.
     """
     if crops not in get_args(Crops):
         raise ValueError(f"unknown crops {crops!r}; valid: {', '.join(get_args(Crops))}")
@@ -110,13 +132,15 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        source = _Variants(dataset, numbers, turns_deg or {}) if numbers or turns_deg else dataset
+        source = _Variants(dataset, numbers, turns_deg) if numbers or turns_deg else dataset
         loader = batches(source, examples, workers, device, rows)
         count = -(-len(dataset if rows is None else rows) // examples)
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
-            images = batch.image.flatten(0, -4)
-            coords = model(images.to(device)).coords_norm.cpu()
-            yield batch, coords.unflatten(0, batch.image.shape[:-3])
+            out = model(batch.image.flatten(0, -4).to(device))
+            shape = batch.image.shape[:-3]
+            maps = out.stages[-1] if out.stages else None
+            sure = None if maps is None else marginals_to_confidence(maps).mean(-1).cpu().unflatten(0, shape)
+            yield batch, out.coords_norm.cpu().unflatten(0, shape), sure
     finally:
         model.train(was_training)
 
@@ -128,6 +152,7 @@ def predict_joints(
     *,
     rows: Sequence[int] | None = None,
     crops: Crops = "one",
+    any_way_up: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str = "cpu",
@@ -141,6 +166,8 @@ def predict_joints(
 
     Args:
         rows: which examples, in this order; all of them by default.
+        any_way_up: predict from images turned by each quarter of a circle, and keep the answer that the
+            network is surest of.
 
     Returns:
         N x J x 3 float64, mm in the original camera; by a 2D protocol N x J x 2, pixels of the image that the
@@ -162,36 +189,41 @@ def predict_joints(
     labels(records.select([0]), protocol)  # refuses before the network runs for hours
     numbers = torch.arange(len(records)) if rows is None else torch.tensor(rows, dtype=torch.long)
 
-    def joints_of(rows: list[int], turns_deg: Mapping[int, float]) -> Tensor:
+    def look(rows: list[int], turns_deg: Mapping[int, float]) -> tuple[Tensor, Tensor]:
+        """Joints, and how sure the network is of each pose."""
+        settings = {"batch_size": batch_size, "workers": workers, "device": device, "progress": progress}
         found = [torch.empty(0, len(dataset.skeleton), protocol.dims, dtype=torch.float64)]
-        predictions = predict(
-            model,
-            dataset,
-            crops=crops,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            progress=progress,
-            rows=rows,
-            turns_deg=turns_deg,
-        )
-        for batch, coords_norm in predictions:
+        confidence = [torch.empty(0)]
+        for batch, coords_norm, sure in _answers(model, dataset, crops, rows, turns_deg, **settings):
+            if sure is None and any_way_up:
+                raise ValueError("any_way_up: the network gives no heatmaps to tell how sure it is")
             joints = joints_in_camera(coords_norm, batch, dataset.spec, protocol.depth)
             if protocol.dims == 2:
                 # The records' own camera: labels are in its pixels, whatever size the image was stored in.
                 intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
                 joints = project(joints, intrinsics)
+            sure = torch.zeros(batch.index.shape) if sure is None else sure
             found.append(joints if crops == "one" else joints.mean(1))
-        return torch.cat(found)
+            confidence.append(sure if crops == "one" else sure.mean(1))
+        return torch.cat(found), torch.cat(confidence)
 
-    joints = joints_of(numbers.tolist(), {})
-    if dataset.spec.upright:
-        px = joints if protocol.dims == 2 else project(joints, records.intrinsics[numbers])
-        lean = lean_deg(px, dataset.skeleton)
-        leaning = lean.abs() >= LEANING_DEG
-        if leaning.any():
-            again = numbers[leaning].tolist()
-            joints[leaning] = joints_of(again, dict(zip(again, lean[leaning].tolist())))
+    def look_upright(turn_deg: float) -> tuple[Tensor, Tensor]:
+        """The same of all rows, turned first; then those who lean once more, if they are to be upright."""
+        joints, sure = look(numbers.tolist(), dict.fromkeys(numbers.tolist(), turn_deg) if turn_deg else {})
+        if dataset.spec.upright:
+            px = joints if protocol.dims == 2 else project(joints, records.intrinsics[numbers])
+            lean = lean_deg(px, dataset.skeleton)
+            leaning = ((lean - turn_deg + 180) % 360 - 180).abs() >= LEANING_DEG
+            if leaning.any():
+                again = numbers[leaning].tolist()
+                joints[leaning], sure[leaning] = look(again, dict(zip(again, lean[leaning].tolist())))
+        return joints, sure
+
+    joints, sure = look_upright(0.0)
+    for turn_deg in ANY_WAY_UP_DEG[1:] if any_way_up else ():
+        others, confidence = look_upright(turn_deg)
+        better = confidence > sure
+        joints[better], sure[better] = others[better], confidence[better]
     return joints
 
 
@@ -201,6 +233,7 @@ def evaluate(
     protocol: Protocol,
     *,
     crops: Crops = "one",
+    any_way_up: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str = "cpu",
@@ -216,6 +249,7 @@ def evaluate(
         dataset,
         protocol,
         crops=crops,
+        any_way_up=any_way_up,
         batch_size=batch_size,
         workers=workers,
         device=device,

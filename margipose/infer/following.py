@@ -94,6 +94,7 @@ class Follower:
                     "where the last frame showed the person",
                     track=t.number,
                     turn_deg=t.turn_deg,
+                    followed=True,
                 )
                 for t in self._tracks
             ]

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from margipose.dsnt import Marginals, entropy
+from margipose.dsnt import Marginals
 
-__all__ = ["FRAMES", "Prediction", "confidence_of"]
+__all__ = ["FRAMES", "Prediction"]
 
 FRAMES = {
     "joints_px": "pixels of the image, x right, y down, pixel centres at integers",
@@ -47,7 +45,7 @@ class Prediction:
         covariance_cam_mm2: J x 3 x 3, the same in camera space, mm², for the distance that was used: doubt
             about the person's size is not in it.
         entropy: J, of the XY heatmaps in nats: 0 for a point, larger for doubt.
-        confidence: J, 0 to 1, from the entropies of all three heatmaps; see `confidence_of`.
+        confidence: J, 0 to 1, from the entropies of all three heatmaps; see `dsnt.marginals_to_confidence`.
         heatmaps: of the last stage, each `J x rows x columns`.
         crop: the image that the network saw, `h x w x 3` uint8 RGB.
         crop_kind: `"perspective"` or `"affine"`; see `margipose.infer.views`.
@@ -127,19 +125,3 @@ def _plain(values: NDArray[np.float64] | None, digits: int | None) -> Any:
     if values.ndim > 1:
         return [_plain(v, digits) for v in values]
     return [_rounded(v, digits) for v in values.tolist()]
-
-
-def confidence_of(heatmaps: Marginals) -> Tensor:
-    """How concentrated three heatmaps are, 0 to 1, `... x J`.
-
-    With H the entropy of a heatmap of n cells, (log n - H) / (log n - log 2πe), clipped to 0..1 and averaged
-    over the three: 1 for the Gaussians of one cell's deviation that training regularises towards (of entropy
-    log 2πe), 0 for a heatmap that says nothing. It orders joints by doubt; it is no probability.
-    """
-    least = math.log(2 * math.pi * math.e)
-    parts = []
-    for plane in heatmaps:
-        most = math.log(plane.shape[-1] * plane.shape[-2])
-        span = max(most - least, 1e-6)
-        parts.append(((most - entropy(plane, spatial_dims=2)) / span).clamp(0, 1))
-    return torch.stack(parts).mean(0)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from margipose.camera import (
+    ANY_WAY_UP_DEG,
     LEANING_DEG,
     UNIVERSAL_HEIGHT_MM,
     lean_deg,
@@ -21,12 +22,12 @@ from margipose.camera import (
 )
 from margipose.checkpoint import Loaded
 from margipose.data.dataset import image_tensor
-from margipose.dsnt import Marginals, entropy, marginals_to_covariance
+from margipose.dsnt import Marginals, entropy, marginals_to_confidence, marginals_to_covariance
 from margipose.infer.boxes import check_boxes, grow
 from margipose.infer.detectors import Detector, WholeImage, get_detector
 from margipose.infer.intrinsics import CameraRule, ImageCamera, assumed_camera, given_camera
 from margipose.infer.network import Model, Runtime, find_network
-from margipose.infer.prediction import Prediction, confidence_of
+from margipose.infer.prediction import Prediction
 from margipose.infer.search import Answers, NetworkSearch
 from margipose.infer.views import (
     CropKind,
@@ -66,6 +67,7 @@ class Target:
         refine: how often the prediction is made again in the box that the last one suggests.
         track: see `Prediction.track`.
         turn_deg: by which the image is turned counter-clockwise for the network.
+        followed: whether that is known from the frame before.
     """
 
     image: NDArray[np.uint8]
@@ -76,6 +78,7 @@ class Target:
     refine: int = 0
     track: int | None = None
     turn_deg: float = 0.0
+    followed: bool = False
 
 
 class _Seen(NamedTuple):
@@ -106,6 +109,8 @@ class Predictor:
         crop: `"perspective"` or `"affine"`; see `margipose.infer.views`.
         refine: how often a person is predicted again in the box that follows from their joints, where the
             box was not given.
+        any_way_up: look at people from all four sides of the image, and keep the answer that the network is
+            surest of: for people who may be upside down. In videos, for those who are new.
         height_mm: people's knee-to-neck height, from which their distance follows.
         root_depth_mm: the pelvis's depth, if it is known instead.
         batch_size: people per call of the network.
@@ -124,6 +129,7 @@ class Predictor:
         detector: str | Detector = "search",
         crop: CropKind = "perspective",
         refine: int = 1,
+        any_way_up: bool = False,
         height_mm: float = UNIVERSAL_HEIGHT_MM,
         root_depth_mm: float | None = None,
         batch_size: int = BATCH_SIZE,
@@ -145,7 +151,7 @@ class Predictor:
         else:
             self.detector = detector
         self.crop: CropKind = crop
-        self.refine, self.batch_size = refine, batch_size
+        self.refine, self.any_way_up, self.batch_size = refine, any_way_up, batch_size
         self.height_mm, self.root_depth_mm = height_mm, root_depth_mm
 
     @property
@@ -222,8 +228,20 @@ class Predictor:
             suggested = _suggested(self._look([targets[i] for i in rows]))
             for i, box in zip(rows, suggested.tolist()):
                 targets[i] = _refined(targets[i], box)
-        seen = self._look(targets)
-        found = self._finish(targets, seen)
+        found = self._upright(targets)
+        rows = [i for i, t in enumerate(targets) if self.any_way_up and not t.followed]
+        for turn in ANY_WAY_UP_DEG[1:] if rows else ():
+            turned = [replace(targets[i], turn_deg=turn) for i in rows]
+            for i, other in zip(rows, self._upright(turned)):
+                if _sure(other) > _sure(found[i]):
+                    found[i] = other
+        return found
+
+    def _upright(self, targets: list[Target]) -> list[Prediction]:
+        """The people, those who lean looked at again upright if the network expects that."""
+        found = self._finish(targets, self._look(targets))
+        if not self.spec.upright:
+            return found
         turns = {i: self.turn_deg(person) for i, person in enumerate(found)}
         astray = [i for i, turn in turns.items() if _between(turn, targets[i].turn_deg) >= LEANING_DEG]
         if astray:
@@ -248,7 +266,9 @@ class Predictor:
             seen = self._look(part)
             boxes.append(_suggested(seen))
             maps = seen.heatmaps
-            confidence.append(torch.ones(len(part)) if maps is None else confidence_of(maps).mean(-1))
+            confidence.append(
+                torch.ones(len(part)) if maps is None else marginals_to_confidence(maps).mean(-1)
+            )
         return Answers(torch.cat(boxes).numpy(), torch.cat(confidence).double().numpy())
 
     def _look(self, targets: list[Target]) -> _Seen:
@@ -287,7 +307,7 @@ class Predictor:
         if maps is not None:
             norm = marginals_to_covariance(maps).double()
             moved = covariance_in_camera(norm, seen.coords, seen.view, scale, self.spec).numpy()
-            covariance, confidence = norm.numpy(), confidence_of(maps).double().numpy()
+            covariance, confidence = norm.numpy(), marginals_to_confidence(maps).double().numpy()
             doubt = entropy(maps.xy, spatial_dims=2).double().numpy()
         return [
             Prediction(
@@ -321,6 +341,12 @@ def _camera(camera: Camera, size: tuple[int, int]) -> ImageCamera:
     if isinstance(camera, ImageCamera):
         return camera
     return camera(size) if callable(camera) else given_camera(camera)
+
+
+def _sure(person: Prediction) -> float:
+    if person.confidence is None:
+        raise ValueError("any_way_up: the network gives no heatmaps to tell how sure it is")
+    return float(person.confidence.mean())
 
 
 def _between(a_deg: float, b_deg: float) -> float:

@@ -10,6 +10,7 @@ from margipose import evaluate as E
 from margipose.camera import LEANING_DEG, lean_deg, project
 from margipose.data import PoseDataset, load_records
 from margipose.data.images import EncodedImage
+from margipose.dsnt import Marginals, make_gauss
 from margipose.evaluate.running import joints_in_camera
 from margipose.metrics import mpjpe
 from margipose.model import PoseOutput
@@ -166,6 +167,41 @@ def test_people_who_lean_are_predicted_again_upright(dataset, crops, workers):
     assert (found[~again] < 1).all()
     others = [j for j in range(len(CANONICAL)) if j != marked]
     assert (found[:, others] < 1).all()
+
+
+@pytest.mark.parametrize("crops", ["one", "flip"])
+def test_of_all_sides_the_surest_answer_counts(dataset, crops):
+    few = PoseDataset(dataset.records.select(range(3)), SPEC)
+    only = (0,) if crops == "one" else (0, 5)
+    sides = [[s for i in range(3) for s in few.multi_crop(i, only, turn)] for turn in (0, 90, 180, 270)]
+    model = Oracle([s for side in sides for s in side])
+    # Wrong, but for one side of each person, of which the network is surest.
+    best, count = (2, 0, 3), 3 * len(only)
+    targets = model.targets.unflatten(0, (4, 3, len(only)))
+    sigmas = torch.full(targets.shape[:3], 2.0)
+    for person, side in enumerate(best):
+        others = [s for s in range(4) if s != side]
+        targets[others, person, :, CANONICAL.index("head_top")] += 0.3
+        sigmas[side, person] = 1.2
+    widths = sigmas.flatten()
+
+    def answer(images):
+        first = model.seen
+        out = model(images)
+        planes = [out.coords_norm[..., axes] for axes in ((0, 1), (2, 1), (0, 2))]
+        maps = [
+            torch.cat([make_gauss(p[i : i + 1], (16, 16), float(widths[first + i])) for i in range(len(p))])
+            for p in planes
+        ]
+        return out._replace(stages=(Marginals(*maps),))
+
+    network = nn.Module()
+    network.forward = answer
+    result = E.evaluate(network, few, E.get_protocol("h36m"), crops=crops, any_way_up=True, batch_size=4)
+    assert sum(model.sizes) == 4 * count
+    assert (result.joints - few.records.joints_cam_mm[:]).norm(dim=-1).max() < 1
+    with pytest.raises(ValueError, match="any_way_up: the network gives no heatmaps"):
+        E.evaluate(oracle(few), few, E.get_protocol("h36m"), any_way_up=True)
 
 
 def test_depth_comes_from_where_the_protocol_says(dataset):

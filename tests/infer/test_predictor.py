@@ -8,6 +8,7 @@ from torch import nn
 from margipose import checkpoint
 from margipose.camera import lean_deg, project
 from margipose.checkpoint import Loaded
+from margipose.dsnt import marginals_to_confidence
 from margipose.infer import (
     Detections,
     Predictor,
@@ -18,7 +19,6 @@ from margipose.infer import (
     given_camera,
     predict_image,
 )
-from margipose.infer.prediction import confidence_of
 from margipose.infer.views import box_of_joints, make_view, normalise_in_view
 from margipose.model import PoseOutput
 from margipose.skeleton import CANONICAL, knee_neck_height
@@ -89,10 +89,10 @@ def test_doubt_is_reported(scene):
 def test_confidence_goes_from_training_s_gaussian_to_the_uniform():
     inside = torch.zeros(1, 17, 3)
     sharp, dull = (made.output(inside, sigma, 32).stages[0] for sigma in (1.0, 4.0))
-    torch.testing.assert_close(confidence_of(sharp), torch.ones(1, 17), atol=0.01, rtol=0)
-    assert ((confidence_of(dull) > 0.3) & (confidence_of(dull) < 0.8)).all()
+    torch.testing.assert_close(marginals_to_confidence(sharp), torch.ones(1, 17), atol=0.01, rtol=0)
+    assert ((marginals_to_confidence(dull) > 0.3) & (marginals_to_confidence(dull) < 0.8)).all()
     flat = type(sharp)(*(torch.full_like(h, 1 / 1024) for h in sharp))
-    torch.testing.assert_close(confidence_of(flat), torch.zeros(1, 17), atol=1e-5, rtol=0)
+    torch.testing.assert_close(marginals_to_confidence(flat), torch.zeros(1, 17), atol=1e-5, rtol=0)
 
 
 def test_people_of_several_images_share_batches(tmp_path):
@@ -334,3 +334,51 @@ def test_who_was_turned_already_is_not_looked_at_again():
         if looks == 1:
             assert found.turn_deg == turn
     assert found.turn_deg == 0  # who has got up
+
+
+class Sure(made.Knowing):
+    """Answers call by call, each with its own breadth of heatmaps."""
+
+    def __init__(self, coords, sigmas, spec):
+        super().__init__(coords, spec)
+        self.sigmas = sigmas
+
+    def __call__(self, images):
+        done = len(self.shown)
+        coords = super().__call__(images).coords_norm.double()
+        return made.output(coords, self.sigmas[done])._replace(coords_norm=coords)
+
+
+def test_of_all_sides_the_surest_answer_is_kept():
+    """Of one that looks twice: each of the four sides has a look, and another where the person leans."""
+    spec = InputSpec(128, 128, centre="exact", upright=True)
+    joints = leaning(170.0)
+    k, size = torch.tensor(K).double(), torch.tensor(made.SIZE).double()
+    box = made.box_around(joints, K)
+    image = np.zeros((made.SIZE[1], made.SIZE[0], 3), np.uint8)
+
+    def label(who, turn):
+        view = make_view("perspective", torch.tensor(box).double(), k, size, spec, turn)
+        return normalise_in_view(who, view, CANONICAL, spec)
+
+    # Mistaken for somebody upright at first, and when seen from the sides; understood upside down.
+    upright = leaning(0.0)
+    answers = [label(upright, 0), label(upright, 90), label(upright, 0), label(joints, 180)]
+    answers += [label(upright, 270), label(upright, 0)]
+    network = Sure(torch.stack(answers), (3.0, 3.0, 2.5, 1.2, 3.0, 2.5), spec)
+    root = joints[made.ROOT, 2].item()
+    (found,) = Predictor(network, any_way_up=True, root_depth_mm=root)(image, box, K)
+    assert len(network.shown) == 6
+    assert found.turn_deg == 180
+    np.testing.assert_allclose(found.joints_cam_mm, joints.numpy(), atol=1e-3)
+    plain = Sure(torch.stack(answers), (3.0,), spec)
+    (found,) = Predictor(plain, root_depth_mm=root)(image, box, K)
+    assert (len(plain.shown), found.turn_deg) == (1, 0)
+
+
+def test_sides_are_compared_by_heatmaps_only(scene):
+    network = made.Knowing(torch.rand(4, 17, 3) - 0.5)
+    without = Module(lambda images: network(images)._replace(stages=()))
+    loaded = Loaded(without, InputSpec(128, 128), {})
+    with pytest.raises(ValueError, match="any_way_up: the network gives no heatmaps"):
+        Predictor(loaded, any_way_up=True)(scene[0], BOX)
