@@ -9,8 +9,9 @@
      "licence": "anything that Apache-2.0 allows",
      "scores": [{"measure": "PCK@150, synthetic people, %", "value": 71.2, "command": "margipose eval ..."}]}
 
-The weights are stored in half precision, if the network then answers as before, on noise and on pictures:
-coordinates at most 0.02 apart (the crop is 2 wide), cells of heatmaps at most 0.01 (their sum is 1). The file
+The weights are stored in half precision, but for small tensors, if the network then answers as before, on
+noise and on pictures: coordinates at most 0.02 apart (the crop is 2 wide), cells of heatmaps at most 0.01
+(their sum is 1). The file
 keeps the document that travels with the weights, without the folders of the machine that trained them and
 with the card's words; the same input gives the same file, bit for bit. Scores stay in the index, so that what
 was measured of a file can be added by the same command. The file that had the name before is removed.
@@ -44,6 +45,8 @@ __all__ = ["Card", "Difference", "compare", "sharpen", "ship"]
 
 LARGEST_BYTES = 12_000_000
 MOST_COORDS, MOST_HEATMAPS = 0.02, 0.01
+EXACT_UP_TO = 4096
+"""Values of tensors that are small enough to stay in single precision."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def ship(
     with tempfile.TemporaryDirectory() as temporary:
         half = Path(temporary) / "half.safetensors"
         try:
-            checkpoint.save(half, loaded.model, loaded.input_spec, provenance, torch.float16)
+            checkpoint.save(half, loaded.model, loaded.input_spec, provenance, torch.float16, EXACT_UP_TO)
         except ValueError as error:
             raise ValueError(f"{source}: does not fit half precision ({error})") from error
         size = half.stat().st_size

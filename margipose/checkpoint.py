@@ -79,6 +79,7 @@ def save(
     input_spec: InputSpec,
     provenance: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    exact_up_to: int = 0,
 ) -> None:
     """Write a network to a file, all of it or nothing: a file of that name is replaced at the end.
 
@@ -89,6 +90,8 @@ def save(
         provenance: anything that JSON can express.
         dtype: store floating-point tensors as this, `torch.float16` for half the size. They are single
             precision again once loaded.
+        exact_up_to: tensors of at most so many values are stored as they are all the same. They take little
+            room, and what is lost in the first layers, which are small, all others see.
 
     Raises:
         ValueError: if the skeleton has not as many joints as the network, JSON cannot express the
@@ -106,7 +109,8 @@ def save(
         raise ValueError(f"{path}: {error}") from error
     tensors = {}
     for key, value in model.state_dict().items():
-        kept = value.detach().to("cpu", dtype if value.is_floating_point() else None)
+        rounded = value.is_floating_point() and value.numel() > exact_up_to
+        kept = value.detach().to("cpu", dtype if rounded else None)
         if not _finite(kept):
             raise ValueError(f"{path}: {key!r} would hold values that are not finite")
         tensors[key] = kept.contiguous()

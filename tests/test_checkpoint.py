@@ -67,6 +67,16 @@ def test_half_precision_is_half_the_size(small, tmp_path):
         torch.testing.assert_close(model(images)[0], small(images)[0], rtol=0, atol=1e-2)
 
 
+def test_small_tensors_may_stay_exact(small, tmp_path):
+    C.save(tmp_path / "half", small, INPUT, dtype=torch.float16, exact_up_to=100)
+    loaded = C.load(tmp_path / "half").model.state_dict()
+    sizes = {value.numel() > 100 for value in small.state_dict().values()}
+    assert sizes == {True, False}
+    for name, value in small.state_dict().items():
+        rounded = value.half().float() if value.is_floating_point() and value.numel() > 100 else value
+        assert torch.equal(loaded[name], rounded), name
+
+
 def test_a_failed_save_leaves_the_old_file(small, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     C.save(path, small, INPUT)

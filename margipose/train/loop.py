@@ -160,6 +160,7 @@ class _Run:
                     load_set(config, config.eval_set, self.protocol.universal), config.input
                 )
             self.engine = Engine(config, device, world)
+        self.about = provenance(config)  # now: by the end, the commit may be another
         self.dir: RunDir | None = None
         self.done, state = world.from_main(lambda: self._open(stack))
         self.evaluation: tuple[int, Evaluation] | None = None
@@ -375,7 +376,7 @@ class _Run:
             self.world.only_main(lambda: show and show(snapshot))
 
     def _write(self, path: Path, metrics: dict[str, Any] | None = None) -> None:
-        about = {**provenance(self.config), "step": self.done.step}
+        about = {**self.about, "step": self.done.step}
         if metrics is not None:
             about["metrics"] = metrics
         if left_out := self.done.left_out:
