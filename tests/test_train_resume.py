@@ -271,7 +271,7 @@ def test_a_signal_ends_an_evaluation_at_once(tiny, tmp_path, monkeypatch):
     settings = {**tiny, "eval_every": 1}
     whole = fit(combine([], settings))
     other = combine([], {**settings, "run_dir": str(tmp_path / "other")})
-    calls, predict = [0], running.predict
+    calls, predict = [0], running._answers
 
     def slow(*args, **kwargs):
         calls[0] += 1
@@ -281,7 +281,7 @@ def test_a_signal_ends_an_evaluation_at_once(tiny, tmp_path, monkeypatch):
                 assert number == 0, "it went on"
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(running, "predict", slow)
+    monkeypatch.setattr(running, "_answers", slow)
     with pytest.raises(Interrupted):
         fit(other)
     assert RunDir(other).load()[0].step == 2

