@@ -10,8 +10,9 @@ labelled have joints in camera space, at universal scale and exactly where they 
 the others keep their labels in pixels. Its error on the synthetic test part, of which every joint is seen,
 is printed first.
 
-`--landmarks FILE`, as experiments/landmarks.py writes it, moves the depths half of the way to those that
-MediaPipe's network sees, a joint's less the farther from its label the network sees it.
+`--landmarks FILE`, as experiments/landmarks.py writes it of these very photos (it holds pixels), moves the
+depths half of the way to those that MediaPipe's network sees, a joint's less the farther from its label the
+network sees it.
 
 Lifted depths are guesses: what they are worth shows where a network that learns from them is measured.
 

@@ -27,7 +27,7 @@ class TrainConfig:
     Attributes:
         run_dir: where the run lives; made if missing. A run that was interrupted there is continued.
         model: the network.
-        pretrained: start its backbone from ImageNet weights; see `backbones.build_backbone`.
+        pretrained: start its backbone from weights that others trained; see `backbones.build_backbone`.
         frozen_stride: layers of the backbone up to its features of this stride keep the weights and the
             statistics that they start with, which makes steps cheaper; 0 for none.
         backbone_rate: learning rate of the backbone, relative to the others': small for one that knows much.
