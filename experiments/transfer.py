@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=Path, metavar="DIR")
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
-    parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
+    parser.add_argument("--flip", action="store_true", help="predict from each image and its mirror image")
     parser.add_argument("--any-way-up", action="store_true", help="the surest of four sides of each image")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()

@@ -132,6 +132,20 @@ def test_sharpening_matches_power_without_underflow():
     assert torch.isfinite(sharp).all()
 
 
+def test_pooled_heatmaps_are_the_geometric_mean():
+    several = D.flat_softmax(3 * torch.randn(3, 2, 4, 5, 6, dtype=torch.float64), 2)
+    expected = several.prod(0) ** (1 / 3)
+    expected = expected / expected.sum((-1, -2), keepdim=True)
+    close(D.pool_heatmaps(several), expected)
+    close(D.pool_heatmaps(several[:, 0, 0], 2), expected[0, 0])
+    close(D.pool_heatmaps(7 * several[:1]), several[0])
+    apart = torch.eye(16).reshape(16, 1, 1, 4, 4)  # nowhere do all of them find anything
+    close(D.pool_heatmaps(apart), torch.full((1, 1, 4, 4), 1 / 16))
+    assert D.pool_heatmaps(several.half()).dtype == torch.float32
+    with pytest.raises(ValueError, match="expected at least one to pool"):
+        D.pool_heatmaps(several[:0])
+
+
 def brute_moments(hm):
     """Mean and covariance of one heatmap, by looping over its cells."""
     axes = [D.normalized_linspace(n, dtype=hm.dtype) for n in hm.shape]

@@ -44,7 +44,9 @@ def add(command: AddCommand) -> None:
     _add_data(sub)
     _add_questions(sub)
     crops = sub.add_mutually_exclusive_group()
-    crops.add_argument("--flip", action="store_true", help="average the image's and its mirror image's poses")
+    crops.add_argument(
+        "--flip", action="store_true", help="predict from each image and its mirror image, heatmaps as one"
+    )
     crops.add_argument(
         "--multicrop",
         action="store_true",
@@ -157,7 +159,7 @@ def _eval(args: argparse.Namespace) -> None:
     else:
         evaluation = _evaluate_network(args, protocol)
         name = label(args.model)
-        notes += ["Poses are means over an image and its mirror image."] if args.flip else []
+        notes += ["Poses are what an image and its mirror image agree on."] if args.flip else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
         notes += ["Poses are the surest of those from four sides of each image."] if args.any_way_up else []
     shown = args.metrics or [m.name for m in evaluation.protocol.metrics[:_SHOWN]]

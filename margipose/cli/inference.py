@@ -97,6 +97,11 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="look at people from all four sides, and keep what the network is surest of: for handstands",
     )
+    group.add_argument(
+        "--flip",
+        action="store_true",
+        help="predict from each image and its mirror image, heatmaps as one: better, in twice the time",
+    )
 
 
 def _add_camera(group: argparse._ArgumentGroup) -> None:
@@ -217,6 +222,7 @@ def _infer(args: argparse.Namespace) -> int:
         crop=args.crop,
         refine=args.refine,
         any_way_up=args.any_way_up,
+        flip=args.flip,
         height_mm=args.height_mm,
         root_depth_mm=args.root_depth_mm,
         batch_size=args.batch_size,

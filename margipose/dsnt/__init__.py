@@ -20,7 +20,13 @@ from margipose.dsnt.coordinates import (
     normalized_to_pixel_coordinates,
     pixel_to_normalized_coordinates,
 )
-from margipose.dsnt.heatmaps import flat_softmax, make_gauss, normalize_heatmaps, sharpen_heatmaps
+from margipose.dsnt.heatmaps import (
+    flat_softmax,
+    make_gauss,
+    normalize_heatmaps,
+    pool_heatmaps,
+    sharpen_heatmaps,
+)
 from margipose.dsnt.losses import (
     average_loss,
     euclidean_losses,
@@ -61,6 +67,7 @@ __all__ = [
     "normalized_linspace",
     "normalized_to_pixel_coordinates",
     "pixel_to_normalized_coordinates",
+    "pool_heatmaps",
     "sharpen_heatmaps",
     "soft_argmax",
     "variance_reg_losses",

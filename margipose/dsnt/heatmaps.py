@@ -12,7 +12,14 @@ from torch import Tensor
 from margipose.dsnt.coordinates import normalized_linspace
 from margipose.dsnt.tensors import LOG_EPS, at_least_float32, lead_of
 
-__all__ = ["Activation", "flat_softmax", "make_gauss", "normalize_heatmaps", "sharpen_heatmaps"]
+__all__ = [
+    "Activation",
+    "flat_softmax",
+    "make_gauss",
+    "normalize_heatmaps",
+    "pool_heatmaps",
+    "sharpen_heatmaps",
+]
 
 _SUM_EPS = 1e-12
 
@@ -66,6 +73,16 @@ def sharpen_heatmaps(heatmaps: Tensor, alpha: float, spatial_dims: int | None = 
     # Dividing by the maximum first keeps small values from underflowing to an all-zero heatmap.
     flat = (flat / flat.amax(-1, keepdim=True).clamp(min=LOG_EPS)).clamp(min=LOG_EPS) ** alpha
     return (flat / flat.sum(-1, keepdim=True).clamp(min=LOG_EPS)).reshape(heatmaps.shape)
+
+
+def pool_heatmaps(heatmaps: Tensor, spatial_dims: int | None = None) -> Tensor:
+    """What several heatmaps agree on: their geometric mean, renormalised.
+
+    `N x ...` heatmaps of any scale give one of `...`; `spatial_dims` is that of the result.
+    """
+    if heatmaps.dim() == 0 or len(heatmaps) == 0:
+        raise ValueError(f"heatmaps: expected at least one to pool, got shape {tuple(heatmaps.shape)}")
+    return flat_softmax(at_least_float32(heatmaps).clamp(min=LOG_EPS).log().mean(0), spatial_dims)
 
 
 def make_gauss(means: Tensor, size: Sequence[int], sigma: float | Tensor, normalize: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
-from margipose.augment import MULTI_CROP_OFFSETS_PX, recover_joints
+from margipose.augment import recover_joints
 from margipose.camera import (
     ANY_WAY_UP_DEG,
     LEANING_DEG,
@@ -25,19 +25,18 @@ from margipose.dsnt import Marginals, marginals_to_confidence
 from margipose.evaluate.protocols import Depth, Protocol, default_protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import labels
+from margipose.mirrored import predict_mirrored
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
 __all__ = ["Crops", "evaluate", "joints_in_camera", "predict", "predict_joints"]
 
 Crops = Literal["one", "flip", "ten"]
-"""What is predicted from: the plain crop; it and its mirror image; the ten of `augment.multi_crop`."""
+"""What is predicted from: the plain crop; it and its mirror image (see `margipose.mirrored`); the ten of
+`augment.multi_crop`."""
 
-_MULTI_CROPS = {
-    "flip": (0, len(MULTI_CROP_OFFSETS_PX)),
-    "ten": tuple(range(2 * len(MULTI_CROP_OFFSETS_PX))),
-}
-"""Which of the ten: the first five are shifted, the others mirrored and shifted, each from 0 on."""
+_IMAGES = {"one": 1, "flip": 2, "ten": 10}
+"""How many images of an example the network sees."""
 
 
 def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth: Depth) -> Tensor:
@@ -69,17 +68,19 @@ def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth:
 
 
 class _Variants(Dataset[Sample]):
-    """Several crops of each example, as samples with a leading dimension; or one, without."""
+    """Ten crops of each example, as samples with a leading dimension; or one, without."""
 
-    def __init__(self, dataset: PoseDataset, numbers: Sequence[int], turns_deg: Mapping[int, float]) -> None:
-        self.dataset, self.numbers, self.turns_deg = dataset, numbers, turns_deg
+    def __init__(self, dataset: PoseDataset, ten: bool, turns_deg: Mapping[int, float]) -> None:
+        self.dataset, self.ten, self.turns_deg = dataset, ten, turns_deg
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        found = self.dataset.multi_crop(index, self.numbers or (0,), self.turns_deg.get(index, 0.0))
-        return default_collate(found) if self.numbers else found[0]
+        turn_deg = self.turns_deg.get(index, 0.0)
+        if self.ten:
+            return default_collate(self.dataset.multi_crop(index, turn_deg=turn_deg))
+        return self.dataset.multi_crop(index, (0,), turn_deg)[0]
 
 
 def predict(
@@ -95,12 +96,11 @@ def predict(
 ) -> Iterator[tuple[Sample, Tensor]]:
     """Batches with the network's normalised coordinates for them (`B x J x 3`, on the CPU).
 
-    With several crops of each example both have a dimension more: `B x C`.
+    With ten crops of each example both have a dimension more: `B x 10`.
 
     Args:
         rows: which examples, in this order; all of them by default.
-        batch_size: most images that the network sees at once; with more crops than that, those of one
-            example.
+        batch_size: most images that the network sees at once, or all of one example if they are more.
     """
     settings = {"batch_size": batch_size, "workers": workers, "device": device, "progress": progress}
     for batch, coords, _ in _answers(model, dataset, crops, rows, {}, **settings):
@@ -120,23 +120,23 @@ def _answers(
     device: torch.device | str,
     progress: bool,
 ) -> Iterator[tuple[Sample, Tensor, Tensor | None]]:
-    """As `predict`, with how sure the network is: `B` (or `B x C`), None where it gives no heatmaps.
+    """As `predict`, with how sure the network is: `B` (or `B x 10`), None where it gives no heatmaps.
 
     Args:
         turns_deg: by which examples are turned counter-clockwise, of those that are.
     """
     if crops not in get_args(Crops):
         raise ValueError(f"unknown crops {crops!r}; valid: {', '.join(get_args(Crops))}")
-    numbers = _MULTI_CROPS.get(crops, ())
-    examples = max(1, batch_size // max(1, len(numbers)))
+    examples = max(1, batch_size // _IMAGES[crops])
     was_training = model.training
     model.eval()
     try:
-        source = _Variants(dataset, numbers, turns_deg) if numbers or turns_deg else dataset
+        source = _Variants(dataset, crops == "ten", turns_deg) if crops == "ten" or turns_deg else dataset
         loader = batches(source, examples, workers, device, rows)
         count = -(-len(dataset if rows is None else rows) // examples)
         for batch in tqdm(loader, "evaluating", count, unit="batch", disable=not progress, leave=False):
-            out = model(batch.image.flatten(0, -4).to(device))
+            images = batch.image.flatten(0, -4).to(device)
+            out = predict_mirrored(model, images, dataset.spec) if crops == "flip" else model(images)
             shape = batch.image.shape[:-3]
             sure = None
             if out.stages and isinstance(out.stages[-1], Marginals):  # other heads have heatmaps of their own
@@ -161,8 +161,8 @@ def predict_joints(
 ) -> Tensor:
     """Joints of a data set's examples as `score_records` compares them with their labels.
 
-    Predictions of several crops are brought back to the original camera, each with its own depth of the
-    root, and averaged there. Where the data set's specification says `upright`, people who lean are
+    Predictions of ten crops are brought back to the original camera, each with its own depth of the root, and
+    averaged there. Where the data set's specification says `upright`, people who lean are
     predicted again from crops that are turned by as much.
 
     Args:
@@ -204,8 +204,8 @@ def predict_joints(
                 intrinsics = records.intrinsics[batch.index.reshape(-1)].reshape(*batch.index.shape, 4)
                 joints = project(joints, intrinsics)
             sure = torch.zeros(batch.index.shape) if sure is None else sure
-            found.append(joints if crops == "one" else joints.mean(1))
-            confidence.append(sure if crops == "one" else sure.mean(1))
+            found.append(joints.mean(1) if crops == "ten" else joints)
+            confidence.append(sure.mean(1) if crops == "ten" else sure)
         return torch.cat(found), torch.cat(confidence)
 
     def look_upright(turn_deg: float) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,7 @@ from margipose.infer.views import (
     recover_from_view,
     warp_to_view,
 )
+from margipose.mirrored import predict_mirrored
 from margipose.skeleton import Skeleton, get_skeleton
 from margipose.spec import InputSpec
 from margipose.train import pick_device
@@ -111,6 +112,8 @@ class Predictor:
             box was not given.
         any_way_up: look at people from all four sides of the image, and keep the answer that the network is
             surest of: for people who may be upside down. In videos, for those who are new.
+        flip: predict from each crop and its mirror image, as `margipose.mirrored` does: better, in twice the
+            time. `"search"` does not look twice.
         height_mm: people's knee-to-neck height, from which their distance follows.
         root_depth_mm: the pelvis's depth, if it is known instead.
         batch_size: people per call of the network.
@@ -130,6 +133,7 @@ class Predictor:
         crop: CropKind = "perspective",
         refine: int = 1,
         any_way_up: bool = False,
+        flip: bool = False,
         height_mm: float = UNIVERSAL_HEIGHT_MM,
         root_depth_mm: float | None = None,
         batch_size: int = BATCH_SIZE,
@@ -151,7 +155,8 @@ class Predictor:
         else:
             self.detector = detector
         self.crop: CropKind = crop
-        self.refine, self.any_way_up, self.batch_size = refine, any_way_up, batch_size
+        self.refine, self.batch_size = refine, batch_size
+        self.any_way_up, self.flip = any_way_up, flip
         self.height_mm, self.root_depth_mm = height_mm, root_depth_mm
 
     @property
@@ -263,7 +268,7 @@ class Predictor:
         camera = assumed_camera((image.shape[1], image.shape[0]))
         boxes, confidence = [], []
         for part in _parts([Target(image, tuple(b), camera) for b in boxes_px.tolist()], self.batch_size):
-            seen = self._look(part)
+            seen = self._look(part, flip=False)
             boxes.append(_suggested(seen))
             maps = seen.heatmaps
             confidence.append(
@@ -271,7 +276,7 @@ class Predictor:
             )
         return Answers(torch.cat(boxes).numpy(), torch.cat(confidence).double().numpy())
 
-    def _look(self, targets: list[Target]) -> _Seen:
+    def _look(self, targets: list[Target], flip: bool | None = None) -> _Seen:
         spec = self.spec
         boxes = torch.tensor([t.box_px for t in targets], dtype=torch.float64)
         intrinsics = torch.tensor([t.camera.intrinsics for t in targets], dtype=torch.float64)
@@ -279,7 +284,10 @@ class Predictor:
         turns = torch.tensor([t.turn_deg for t in targets], dtype=torch.float64)
         view = make_view(self.crop, boxes, intrinsics, sizes, spec, turns)
         crops = [warp_to_view(t.image, _nth(view, i), intrinsics[i], spec) for i, t in enumerate(targets)]
-        out = self.ready.network(torch.stack([image_tensor(c, spec) for c in crops]))
+        images = torch.stack([image_tensor(c, spec) for c in crops])
+        network = self.ready.network
+        flip = self.flip if flip is None else flip
+        out = predict_mirrored(network, images, spec) if flip else network(images)
         coords = out.coords_norm.cpu().double()
         if not torch.isfinite(coords).all():
             raise ValueError("the network's prediction is not finite: its weights may be damaged")

@@ -8,7 +8,7 @@ from torch import nn
 from margipose import checkpoint
 from margipose.camera import lean_deg, project
 from margipose.checkpoint import Loaded
-from margipose.dsnt import marginals_to_confidence
+from margipose.dsnt import Marginals, marginals_to_confidence, marginals_to_coords
 from margipose.infer import (
     Detections,
     Predictor,
@@ -27,6 +27,7 @@ from tests.infer import made
 
 K = (900.0, 950.0, 330.0, 230.0)
 BOX = (90.0, 60.0, 400.0, 380.0)
+MIRRORED = CANONICAL.indices(CANONICAL.mirrors)
 
 
 @pytest.fixture
@@ -66,6 +67,30 @@ def test_joints_come_back_from_the_image_in_pixels_and_millimetres(scene, crop):
     height = knee_neck_height(torch.from_numpy(sized.joints_cam_mm), CANONICAL)
     assert height.item() == pytest.approx(700)
     np.testing.assert_allclose(sized.joints_px, found.joints_px, atol=1e-6)
+
+
+class TwoSided(made.Seeing):
+    """Finds a blob by its colour, though in a mirrored image that is the other side's joint."""
+
+    def __call__(self, images):
+        count = len(images) // 2
+        plain, other = (super(TwoSided, self).__call__(half) for half in images.split(count))
+        stages = Marginals(
+            *(torch.cat((a, b[:, MIRRORED])) for a, b in zip(plain.stages[0], other.stages[0]))
+        )
+        return PoseOutput(marginals_to_coords(stages), (stages,))
+
+
+def test_a_mirrored_look_finds_the_same_joints(scene):
+    image, joints = scene
+    spec = InputSpec(256, 256, centre="exact")
+    z = made.labels_from_first_principles(joints, BOX, K, 256)[:, 2]
+    network = TwoSided(spec, z)
+    (found,) = Predictor(network, flip=True, root_depth_mm=joints[made.ROOT, 2].item())(image, BOX, K)
+    px = project(joints, torch.tensor(K).double()).numpy()
+    np.testing.assert_allclose(found.joints_px, px, atol=1.5)
+    assert found.heatmaps.xy.shape == (17, 32, 32)
+    assert found.crop.shape == (256, 256, 3)
 
 
 def test_doubt_is_reported(scene):
