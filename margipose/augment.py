@@ -17,7 +17,7 @@ original camera exactly. Image positions count pixel centres at integers through
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -367,6 +367,11 @@ class AugmentRanges:
     rotation_deg: float = 30.0
     rotation_limit_deg: float = 30.0
     upright: float = 0.0
+
+    def scaled(self, amount: float) -> AugmentRanges:
+        """With shifts, scales and rotations that reach so much as far."""
+        names = ("shift_px", "scale", "log2_scale", "rotation_deg", "rotation_limit_deg")
+        return replace(self, **{name: amount * getattr(self, name) for name in names})
 
 
 RANGES_3D = AugmentRanges()

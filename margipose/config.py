@@ -41,6 +41,7 @@ class TrainConfig:
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets) ...
+        augment_amount: ... of shift, scale and rotation so much of it ...
         upright: probability that an example is turned until its person's torso is upright, before it is
             turned by chance: for networks that look twice (`input.upright`) ...
         composite: ... part of which are other backgrounds and clothes, where a data set has masks, and
@@ -89,6 +90,7 @@ class TrainConfig:
     data_dir: str = "data"
     data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
     augment: bool = True
+    augment_amount: float = 1.0
     upright: float = 0.0
     composite: CompositeRanges = field(default_factory=CompositeRanges)
     backgrounds: str = ""
@@ -150,6 +152,8 @@ class TrainConfig:
             )
         if not 0 <= self.upright <= 1:
             raise ValueError(f"TrainConfig.upright: expected a probability in 0..1, got {self.upright}")
+        if not 0 <= self.augment_amount <= 1:
+            raise ValueError(f"TrainConfig.augment_amount: expected 0..1, got {self.augment_amount}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"TrainConfig.ema: expected 0 <= ema < 1, got {self.ema}")
         if self.batch_size % self.accumulate:

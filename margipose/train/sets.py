@@ -42,6 +42,7 @@ def _load_training(config: TrainConfig, name: str, textures: Textures) -> PoseDa
     if not config.augment:
         return PoseDataset(records, config.input)
     ranges = replace(RANGES_3D if records.has_depth else RANGES_2D, upright=config.upright)
+    ranges = ranges.scaled(config.augment_amount)
     return PoseDataset(
         records, config.input, ranges, config.seed, composite=config.composite, textures=textures
     )
