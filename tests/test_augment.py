@@ -278,6 +278,14 @@ def test_sampling_keeps_to_its_ranges_and_seed():
     assert factor.min() >= 2**-0.5 - 1e-9
     assert factor.max() <= 2**0.5 + 1e-9
     assert all(torch.equal(c.centre_px, base.centre_px) for c in wide)
+    third = [A.sample_crop(base, A.RANGES_3D.scaled(1 / 3), rng) for _ in range(500)]
+    shift = torch.stack([c.centre_px for c in third]) - base.centre_px
+    assert 5 < shift.abs().max() <= 16 / 3
+    assert 0.03 < (torch.stack([c.scale for c in third]) / base.scale - 1).abs().max() <= 0.1 / 3 + 1e-9
+    assert torch.stack([c.rotation_deg for c in third]).abs().max() == 10
+    none = A.sample_crop(base, A.RANGES_2D.scaled(0), rng)
+    assert all(torch.equal(a, b) for a, b in zip(none[:3], base[:3]))
+    assert abs(torch.stack([c.flip for c in third]).mean() - 0.5) < 0.08
     colours = np.array([A.sample_colour(A.RANGES_3D, rng) for _ in range(2000)])
     assert (np.abs(colours[:, :3] - 1) <= 0.2).all()
     assert (np.abs(colours[:, 3]) <= 0.1).all()

@@ -7,9 +7,11 @@ import torch
 
 from margipose import checkpoint
 from margipose.config import NAMED_CONFIGS, TrainConfig, combine
+from margipose.data import PoseDataset
 from margipose.losses import marginal_loss
 from margipose.spec import to_mapping
 from margipose.train import fit, pick_device, run_dir
+from margipose.train.sets import load_training_sets
 from margipose.train.timing import PHASES
 
 pytestmark = pytest.mark.long
@@ -60,6 +62,7 @@ def test_later_names_and_keys_win():
         ([], {"data_roots.h36m": 3}, "TrainConfig.data_roots.h36m: expected a folder"),
         ([], {"optimiser": "adam"}, "'adam' is not one of"),
         ([], {"model.context": 3}, "context: expected 0 to 2, got 3"),
+        ([], {"augment_amount": -0.1}, "augment_amount: expected 0..1, got -0.1"),
         ([], {"backbone_rate": 0}, "backbone_rate: must be positive and finite, got 0"),
         ([], {"frozen_stride": 8}, "would stay so; give pretrained or start_from"),
     ],
@@ -254,6 +257,18 @@ def test_the_backbone_learns_at_its_own_rate(tiny, tiny_weights, tmp_path):
     headed["model"] = {"type": "hourglass", "n_stages": 1, "feature_channels": 16, "stride": 4}
     with pytest.raises(ValueError, match="backbone_rate: a hourglass has no backbone"):
         fit(combine([], {**headed, "run_dir": str(tmp_path / "other")}))
+
+
+def test_how_far_examples_are_moved_is_a_setting(tiny):
+    def moved(amount):
+        (dataset,) = load_training_sets(combine([], {**tiny, "augment_amount": amount}))
+        plain = PoseDataset(dataset.records, dataset.spec)
+        rows = range(8)
+        return max((dataset[i].crop.centre_px - plain[i].crop.centre_px).abs().max().item() for i in rows)
+
+    assert moved(0) < 1e-9
+    assert 1 < moved(0.25) <= 4
+    assert moved(1) > 4
 
 
 def test_layers_that_are_frozen_stay_as_they_were(tiny, tiny_weights, tmp_path):
