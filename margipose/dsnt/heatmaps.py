@@ -79,6 +79,9 @@ def pool_heatmaps(heatmaps: Tensor, spatial_dims: int | None = None) -> Tensor:
     """What several heatmaps agree on: their geometric mean, renormalised.
 
     `N x ...` heatmaps of any scale give one of `...`; `spatial_dims` is that of the result.
+
+    Raises:
+        ValueError: for none to pool.
     """
     if heatmaps.dim() == 0 or len(heatmaps) == 0:
         raise ValueError(f"heatmaps: expected at least one to pool, got shape {tuple(heatmaps.shape)}")
