@@ -162,8 +162,8 @@ def predict_joints(
     """Joints of a data set's examples as `score_records` compares them with their labels.
 
     Predictions of ten crops are brought back to the original camera, each with its own depth of the root, and
-    averaged there. Where the data set's specification says `upright`, people who lean are predicted again from
-    crops that are turned by as much.
+    averaged there. Where the data set's specification says `upright`, people who lean are predicted again
+    from crops that are turned by as much.
 
     Args:
         rows: which examples, in this order; all of them by default.
