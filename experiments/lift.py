@@ -301,20 +301,6 @@ def samples(
         yield {"image": image, "camera": camera, "joints_cam_mm" if deep else "joints_px": joints}
 
 
-def without_depths(people: list[dict]) -> list[dict]:
-    """The samples that have depths, as samples that do not: with their joints in pixels."""
-    flat = []
-    for person in people:
-        if "joints_cam_mm" in person:
-            f_x, f_y, c_x, c_y = person["camera"]
-            joints = {
-                name: [round(f_x * x / z + c_x, 2), round(f_y * y / z + c_y, 2)]
-                for name, (x, y, z) in person["joints_cam_mm"].items()
-            }
-            flat.append({"image": person["image"], "camera": person["camera"], "joints_px": joints})
-    return flat
-
-
 def write(path: Path, people: list[dict]) -> None:
     """Write samples, one a line, as the annotations of a `custom` data set."""
     lines = ",\n".join(json.dumps(person) for person in people)
@@ -336,11 +322,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--landmarks", type=Path, metavar="NPZ", help="a second opinion; see above")
     parser.add_argument(
         "--leave", type=int, default=0, metavar="N", help="leave the last N photos out, to choose settings on"
-    )
-    parser.add_argument(
-        "--both",
-        action="store_true",
-        help="photos with depths a second time without, so that a doubtful depth does not weigh down x and y",
     )
     parser.add_argument("--steps", type=int, default=6000, help="default: %(default)s, some minutes")
     parser.add_argument("--seed", type=int, default=0)
@@ -370,7 +351,7 @@ def main() -> None:
         print(f"synthetic test poses: MPJPE {mpjpe:.1f} mm, P-MPJPE {p_mpjpe:.1f} mm")
         people = list(samples(photos, lifter, bones_mm, args.out.absolute().parent, seen))
         people = people[: len(people) - args.leave]
-        write(args.out, people + (without_depths(people) if args.both else []))
+        write(args.out, people)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
     deep = sum("joints_cam_mm" in person for person in people)

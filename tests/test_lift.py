@@ -116,23 +116,6 @@ def test_the_script_writes_a_data_set_that_can_be_read(people, photos, tmp_path,
     assert json.loads(out.read_text())["samples"][0]["image"] == "images/im00001.jpg"
 
 
-def test_photos_with_depths_are_there_without_them_too(people, photos, monkeypatch, capsys):
-    out = photos / "annotations.json"
-    words = ["--synthetic", str(people), "--lspet", str(photos), "--out", str(out), "--steps", "3"]
-    monkeypatch.setattr("sys.argv", ["lift.py", *words, "--both", "--leave", "2"])
-    L.main()
-    both, flat = load_records("custom", photos, "train"), load_records("lspet", photos, "train")
-    deep = [n for n in range(28) if both.depth_valid[n].any()]
-    assert f"{len(deep)} of 28 photos with depths" in capsys.readouterr().out
-    assert [str(p) for p in both.images] == [str(flat.images[n]) for n in [*range(28), *deep]]
-    assert not both.depth_valid[28:].any()
-    seen = project(both.joints_cam_mm[28:], both.intrinsics[28:])
-    labels = project(flat.joints_cam_mm[deep], flat.intrinsics[deep])
-    valid = flat.valid[deep]
-    assert torch.equal(both.valid[28:], valid)
-    assert (seen - labels)[valid].abs().max() < 0.02
-
-
 def test_mistakes_are_told_in_a_line(people, photos, tmp_path, monkeypatch, capsys):
     for words, message in (
         (["--lspet", tmp_path / "none", "--out", tmp_path / "a.json"], "none: no such folder"),
