@@ -178,7 +178,7 @@ def test_a_small_batch_still_holds_the_crops_of_an_example(dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("crops", ["one", "ten"])
+@pytest.mark.parametrize("crops", ["one", "flip", "ten"])
 def test_people_who_lean_are_predicted_again_upright(dataset, crops, workers):
     """Half of the first answers lean; the second ones are those that count."""
     spec = dataclasses.replace(SPEC, upright=True)
@@ -187,7 +187,7 @@ def test_people_who_lean_are_predicted_again_upright(dataset, crops, workers):
     order = leans.abs().argsort()
     rows = order[[0, -1, 1, -2]]
     few, leans = PoseDataset(records.select(rows), spec), leans[rows]
-    only = (0,) if crops == "one" else tuple(range(10))
+    only = tuple(range(10)) if crops == "ten" else (0,)
     plain = [s for i in range(4) for s in few.multi_crop(i, only)]
     expected = [i for i in range(4) if abs(leans[i]) >= LEANING_DEG]
     turned = [s for i in expected for s in few.multi_crop(i, only, float(leans[i]))]
@@ -198,8 +198,12 @@ def test_people_who_lean_are_predicted_again_upright(dataset, crops, workers):
     # Answers to the second look are marked: only they put the head's top there.
     marked = CANONICAL.index("head_top")
     model.targets[len(plain) :, marked] = 0.9
+    if crops == "flip":
+        looks = model.targets.split([len(plain), len(turned)])
+        opposite = [mirror(look * torch.tensor([-1, 1, 1]), CANONICAL) for look in looks]
+        model.targets = torch.cat([half for pair in zip(looks, opposite) for half in pair])
     result = E.evaluate(model, few, E.get_protocol("h36m"), crops=crops, workers=workers)
-    assert sum(model.sizes) == len(plain) + len(turned)
+    assert sum(model.sizes) == len(model.targets)
     found = (result.joints - few.records.joints_cam_mm[:]).norm(dim=-1)
     again = torch.tensor([i in expected for i in range(4)])
     assert (found[again, marked] > 50).all()
