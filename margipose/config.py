@@ -220,6 +220,12 @@ _MPI3D: dict[str, Any] = {
 }
 _SYNTHETIC = {**_MPI3D, "data_roots": {"mpi3d": "data/synthetic"}}
 
+_BLAZEPOSE: dict[str, Any] = {
+    "input": {"width": 192, "height": 192, "zoom": 1.25, "upright": True},
+    "backbone_rate": 0.1,
+    "upright": 0.5,
+}
+
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
     "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
@@ -228,12 +234,8 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "model": to_mapping(NAMED["lite-deep"]),
         "input": {"width": 128, "height": 128, "zoom": 1.25},
     },
-    "lite_blazepose_model": {
-        "model": to_mapping(NAMED["lite-blazepose"]),
-        "input": {"width": 192, "height": 192, "zoom": 1.25, "upright": True},
-        "backbone_rate": 0.1,
-        "upright": 0.5,
-    },
+    "lite_blazepose_model": {"model": to_mapping(NAMED["lite-blazepose"]), **_BLAZEPOSE},
+    "lite_short_model": {"model": to_mapping(NAMED["lite-blazepose-short"]), **_BLAZEPOSE},
     "chatterbox_model": {
         "model": to_mapping(NAMED["chatterbox"]),
         "input": {"width": 256, "height": 256},

