@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,16 +29,16 @@ from tqdm import tqdm
 
 from margipose import checkpoint
 from margipose.backbones import BlazePoseFeatures, build_backbone
-from margipose.config import TrainConfig, combine
+from margipose.config import combine
 from margipose.data import PoseDataset
 from margipose.files import check_place
-from margipose.model import MargiPose, build_model
+from margipose.model import MargiPose, build_model, get_model_spec
 from margipose.train.sets import load_training_sets
 from margipose.weights import load_model
 
-__all__ = ["fit", "graft", "match"]
+__all__ = ["batches", "fit", "graft", "match", "training_sets"]
 
-WHOLE = "blazepose_heavy"
+OLD, NETWORK, WHOLE = "lite-blazepose", "lite-blazepose-short", "blazepose_heavy"
 BATCH = 32
 RATE = 1e-3
 RIDGE = 1e-4
@@ -125,10 +124,15 @@ def fit(old: MargiPose, new: MargiPose, images: Iterator[Tensor]) -> float:
     return float((residual / variance).mean())
 
 
-def graft(old: checkpoint.Loaded, config: TrainConfig, steps: int, count: int) -> MargiPose:
-    """The network of a configuration, begun from another one's columns; see above."""
-    sets = load_training_sets(config)
-    new = build_model(config.model, "package").eval()
+def training_sets(synthetic: Path, lspet: Path) -> list[PoseDataset]:
+    """Synthetic people and photos, augmented as for training."""
+    roots = {"data_roots.mpi3d": str(synthetic), "data_roots.custom": str(lspet)}
+    return load_training_sets(combine(["lite_short_model", "synthetic_lifted", "laptop"], roots))
+
+
+def graft(old: checkpoint.Loaded, sets: list[PoseDataset], steps: int, count: int) -> MargiPose:
+    """The network begun from another one's columns; see above."""
+    new = build_model(NETWORK, "package").eval()
     whole = build_backbone(WHOLE, "package", context=2).to(memory_format=torch.channels_last).eval()
     left = match(new.backbone, whole, batches(sets, steps), steps)
     print(f"features at stride 32: {100 * left:.1f} % of their variance are not met")
@@ -156,17 +160,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     parser = build_parser()
     args = parser.parse_args()
-    roots = {"data_roots.mpi3d": str(args.synthetic), "data_roots.custom": str(args.lspet)}
     try:
         for name, least in (("steps", 1), ("images", BATCH)):
             if getattr(args, name) < least:
                 raise ValueError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
-        config = combine(["lite_short_model", "synthetic_lifted", "laptop"], roots)
         check_place(args.out)
         old = load_model(args.old)
-        if replace(old.model.spec, backbone=config.model.backbone) != config.model:
-            raise ValueError(f"{args.old}: expected a network 'lite-blazepose'")
-        new = graft(old, config, args.steps, args.images)
+        if old.model.spec != get_model_spec(OLD):
+            raise ValueError(f"{args.old}: expected a network {OLD!r}")
+        new = graft(old, training_sets(args.synthetic, args.lspet), args.steps, args.images)
         checkpoint.save(args.out, new, old.input_spec, {"grafted_from": old.provenance})
     except (ValueError, OSError) as error:
         parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
