@@ -61,10 +61,10 @@ def match(short: BlazePoseFeatures, whole: BlazePoseFeatures, images: Iterator[T
         images: of which each step takes a batch.
 
     Returns:
-        Mean squared difference at the end, relative to the features' variance.
+        Mean squared difference over the last fifty steps or so, relative to the features' variance.
     """
-    trunk = nn.Sequential(*short.early_layers(16)).eval()
-    rest = nn.ModuleList((short.blocks[len(trunk) - 1 :], short.top, short.bottom, short.deep)).train()
+    trunk = nn.Sequential(*short.early_layers(16))
+    rest = nn.ModuleList((short.blocks[len(trunk) - 1 :], short.top, short.bottom, short.deep))
 
     def at_32(net: BlazePoseFeatures, x: Tensor) -> Tensor:
         top = net.top(net.blocks[len(trunk) - 1 :](x))
@@ -113,7 +113,7 @@ def fit(old: MargiPose, new: MargiPose, images: Iterator[Tensor]) -> float:
     weights = torch.linalg.solve(damped, products)
     residual = total[1] - 2 * (weights * products).sum(0) + (weights * (squares @ weights)).sum(0)
     variance = total[1] - total[0].square() / squares[-1, -1]
-    for part in ("stages", "combiners", "project", "direct"):
+    for part in ("stages", "project", "direct"):
         mine, theirs = getattr(new, part), getattr(old, part)
         kept = mine.state_dict()
         kept.update({k: v for k, v in theirs.state_dict().items() if kept[k].shape == v.shape})
@@ -152,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--synthetic", type=Path, required=True, metavar="DIR", help="synthetic people")
     parser.add_argument("--lspet", type=Path, required=True, metavar="DIR", help="photos, lifted")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write")
-    parser.add_argument("--steps", type=int, default=600, metavar="N", help="default: 600 of 32 images")
+    parser.add_argument("--steps", type=int, default=500, metavar="N", help="default: 500 of 32 images")
     parser.add_argument("--images", type=int, default=1600, metavar="N", help="default: 1600")
     return parser
 
