@@ -11,8 +11,9 @@
 
 The weights are stored in half precision, but for small tensors, if the network then answers as before, on
 noise and on pictures: in the mean over these and joints, coordinates at most 0.02 apart (the crop is 2 wide),
-and at most 0.01 the cells of heatmaps that differ most (their sum is 1). Single answers may differ by more
-where nobody is to be seen: there, a heatmap may have several peaks that are about equally high. The file
+and at most 0.01 the cells of heatmaps that differ most (their sum is 1). Single answers may differ by more,
+where a heatmap has several peaks that are about equally high: rounding then decides, so measure what is
+shipped, not what was trained. The file
 keeps the document that travels with the weights, without the folders of the machine that trained them and
 with the card's words; the same input gives the same file, bit for bit. Scores stay in the index, so that what
 was measured of a file can be added by the same command. The file that had the name before is removed.
