@@ -13,8 +13,9 @@ import torch
 
 from experiments import ship as S
 from margipose import checkpoint, weights
-from margipose.model import build_model
-from margipose.spec import to_mapping
+from margipose.dsnt import Marginals
+from margipose.model import PoseOutput, build_model
+from margipose.spec import InputSpec, to_mapping
 from tests.printed import one_line
 from tests.weights.made import CARD
 
@@ -121,10 +122,9 @@ def test_half_precision_must_answer_as_before(folder, tiny_weights, monkeypatch,
     assert [p.name for p in folder.iterdir()] == ["index.json"]
 
 
-def test_differences_are_those_of_the_worst_answer(tiny_weights):
+def test_networks_that_differ_are_apart(tiny_weights):
     one, other = (checkpoint.load(tiny_weights) for _ in range(2))
-    same = S.compare(one.model, other.model, one.input_spec)
-    assert same == (0, 0)
+    assert S.compare(one.model, other.model, one.input_spec) == (0, 0)
     with torch.no_grad():
         other.model.backbone.net.conv1.weight.mul_(-1)
     apart = S.compare(one.model, other.model, one.input_spec)
@@ -133,6 +133,18 @@ def test_differences_are_those_of_the_worst_answer(tiny_weights):
     with torch.no_grad():
         other.model.backbone.net.bn1.running_var.fill_(torch.nan)
     assert np.isnan(S.compare(one.model, other.model, one.input_spec)).all()
+
+
+def test_differences_are_means_over_joints_of_the_worst_axis_and_cell():
+    def answering(coords, cell):
+        planes = [torch.zeros(1, 5, 8, 8) for _ in range(3)]
+        planes[1][0, 2, 3, 4] = cell
+        return lambda images: PoseOutput(torch.tensor(coords).expand(1, 5, 3), (Marginals(*planes),))
+
+    still = answering([[0.0, 0.0, 0.0]] * 5, 0.0)
+    moved = answering([[0.0, 0.0, 0.0]] * 4 + [[0.1, -0.5, 0.2]], 0.4)
+    apart = S.compare(still, moved, InputSpec(64, 64))
+    assert apart == pytest.approx((0.5 / 5, 0.4 / 5))
 
 
 def test_too_large_a_file_or_a_bad_name_is_refused(folder, tiny_weights, monkeypatch):
