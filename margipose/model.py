@@ -156,16 +156,17 @@ NAMED: dict[str, ModelSpec] = {
     "lite": replace(_LITE, context=1, n_stages=2),
     "lite-blazepose": replace(_LITE, backbone="blazepose", direct=True),
     "lite-blazepose-short": replace(_LITE, backbone="blazepose_short", direct=True),
+    "lite-blazepose-short-bn": replace(_LITE, backbone="blazepose_short_bn", direct=True),
     "lite-deep": _LITE,
     **{f"dsnt-resnet{depth}": replace(_DSNT, backbone=f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
     **{f"dsnt-hourglass{stacks}": replace(_HOURGLASS, n_stages=stacks) for stacks in (1, 2, 4, 8)},
 }
 """Networks by name: the MargiPose paper's, made for 256x256 px; those that train on a CPU, `lite`,
 `lite-deep`, which has one stage and all of the same backbone, and the same upon features that have learned
-from people, `lite-blazepose` and `lite-blazepose-short`; and the DSNT paper's, in two dimensions:
-ResNets for 224x224 px with heatmaps of 28x28 cells (other resolutions by `stride` and `dilated`), and
-hourglasses for 256x256 px with heatmaps of 64x64. Their head is DSNT with the JS regulariser; others by
-`head`.
+from people, `lite-blazepose` and `lite-blazepose-short` (trained as `lite-blazepose-short-bn`); and the DSNT
+paper's, in two dimensions: ResNets for 224x224 px with heatmaps of 28x28 cells (other resolutions by `stride`
+and `dilated`), and hourglasses for 256x256 px with heatmaps of 64x64. Their head is DSNT with the JS
+regulariser; others by `head`.
 
 The lite ones take sides of 128, 192, 256 or 384 px. At 128 px (heatmaps of 16x16 cells) a training step of
 `lite` is about five times as fast as at 256 px: `benchmarks/lite.py` measures it, and the alternatives that

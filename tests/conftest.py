@@ -4,6 +4,7 @@ Golden vectors and research-licensed frames live outside the repository, in a fo
 or wherever MARGIPOSE_SHARED points. Tests that need them skip where they are absent.
 """
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -87,6 +88,25 @@ def people(tmp_path_factory):
     with FileLock(root.with_suffix(".lock")):
         make_synthetic(root, 100, seed=1, size=96)
     return root
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two photos in a data set of one's own."""
+    import cv2
+
+    from margipose.skeleton import LSP
+
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0)
+    samples = []
+    for n in range(2):
+        cv2.imwrite(str(tmp_path / f"photos/{n}.jpg"), pixels.integers(0, 255, (90, 90, 3), dtype=np.uint8))
+        joints = {name: pixels.uniform(5, 85, 2).tolist() for name in LSP.joints}
+        samples.append({"image": f"{n}.jpg", "split": "train", "joints_px": joints})
+    content = {"format": "margipose-custom", "version": 1, "skeleton": "lsp", "samples": samples}
+    (tmp_path / "photos/annotations.json").write_text(json.dumps(content))
+    return tmp_path / "photos"
 
 
 TINY = {

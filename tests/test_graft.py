@@ -1,9 +1,5 @@
 """Columns of one network upon another one's features."""
 
-import json
-
-import cv2
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +8,6 @@ from experiments import graft as G
 from margipose import checkpoint
 from margipose.backbones import build_backbone, packages
 from margipose.model import build_model
-from margipose.skeleton import LSP
 from margipose.spec import InputSpec
 from margipose.weights import load_model
 from tests.printed import one_line
@@ -63,21 +58,6 @@ def test_what_the_same_features_hold_is_found_again():
         (image,) = pictures(1, 1, 128)
         one, other = (net(image) for net in (old, new))
     torch.testing.assert_close(other.coords_norm, one.coords_norm, atol=0.02, rtol=0)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Two photos in a data set of one's own."""
-    (tmp_path / "photos").mkdir()
-    pixels = np.random.default_rng(0)
-    samples = []
-    for n in range(2):
-        cv2.imwrite(str(tmp_path / f"photos/{n}.jpg"), pixels.integers(0, 255, (90, 90, 3), dtype=np.uint8))
-        joints = {name: pixels.uniform(5, 85, 2).tolist() for name in LSP.joints}
-        samples.append({"image": f"{n}.jpg", "split": "train", "joints_px": joints})
-    content = {"format": "margipose-custom", "version": 1, "skeleton": "lsp", "samples": samples}
-    (tmp_path / "photos/annotations.json").write_text(json.dumps(content))
-    return tmp_path / "photos"
 
 
 @pytest.fixture

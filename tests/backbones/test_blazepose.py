@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from margipose.backbones import build_backbone
+from margipose.backbones.blazepose import fold, unfold
 
 FULL = """
 3 1 0 16; 3 2 64 24; 3 1 144 24; 5 2 144 32; 5 1 192 32; 3 2 192 64; 3 1 384 64; 3 1 384 64; 5 1 384 88;
@@ -124,3 +125,59 @@ def test_it_has_no_weights_on_a_hub_and_no_dense_features(name):
         build_backbone(name, pretrained=True)
     with pytest.raises(ValueError, match=f"'{name}'"):
         build_dense_backbone(name)
+
+
+@pytest.fixture
+def normalised():
+    """A network with batch normalisation, as if it had learned."""
+    torch.manual_seed(0)
+    net = build_backbone("blazepose_short_bn", context=2).double()
+    net.train()(torch.randn(8, 3, 96, 96, dtype=torch.float64))
+    with torch.no_grad():
+        for conv in net._convolutions():
+            if conv is not None and conv is not net.joints:
+                conv.norm.weight.uniform_(0.5, 1.5)
+                conv.norm.bias.uniform_(0, 1)
+                conv.norm.running_var.uniform_(0.2, 2)
+    return net.eval()
+
+
+def test_batch_normalisation_is_put_into_weights_and_taken_out_again(normalised):
+    image, *others = (torch.randn(2, 3, 64, 96, dtype=torch.float64) for _ in range(3))
+    plain = fold(normalised)
+    again = unfold(plain, others)
+    assert [n.name for n in (plain, again)] == ["blazepose_short", "blazepose_short_bn"]
+    assert not any(n.training for n in (plain, again))
+    sizes = [c.weight.flatten(1).norm(dim=1) for c in plain._convolutions() if c is not None]
+    assert max(map(torch.max, sizes)) > 5 * min(map(torch.min, sizes))
+    with torch.no_grad():
+        wanted = normalised(image)
+        assert wanted.std() > 0.1
+        torch.testing.assert_close(plain(image), wanted)
+        torch.testing.assert_close(again(image), wanted)
+    for conv in again._convolutions():
+        if conv is not None and conv is not again.joints:
+            sizes = conv.weight.flatten(1).norm(dim=1)
+            torch.testing.assert_close(sizes, torch.ones_like(sizes))
+
+
+def test_what_a_training_normalises_by_is_measured(normalised):
+    plain = fold(normalised)
+    images = [torch.randn(2, 3, 64, 64, dtype=torch.float64) for _ in range(4)]
+    batch = torch.cat(images)
+    # In training, by the batch itself, which is what was measured.
+    trained = unfold(plain, images).train()
+    features = trained(batch)
+    torch.testing.assert_close(features, plain(batch), rtol=0.01, atol=0.01)
+    features.mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.parameters())
+
+
+def test_some_networks_have_no_batch_normalisation():
+    with pytest.raises(ValueError, match="'blazepose': has no counterpart"):
+        unfold(build_backbone("blazepose"), [])
+    net = build_backbone("blazepose_short")
+    with pytest.raises(ValueError, match="without images"):
+        unfold(net, [])
+    with pytest.raises(ValueError, match="'blazepose_short': has no batch normalisation"):
+        fold(net)
