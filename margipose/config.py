@@ -241,7 +241,7 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     "lite_short_bn_model": {
         "model": to_mapping(NAMED["lite-blazepose-short-bn"]),
         **_BLAZEPOSE,
-        "backbone_rate": 0.3,
+        "backbone_rate": 0.1,
     },
     # Larger steps ruin its layers before stride 16, whose weights are very unequal.
     "lite_short_model": {
