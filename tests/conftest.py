@@ -111,7 +111,7 @@ def photos(tmp_path):
 
 TINY = {
     "model": {
-        "backbone": "resnet18",
+        "backbone": "test_resnet",
         "n_stages": 1,
         "feature_channels": 16,
         "column_channels": 16,
@@ -129,8 +129,15 @@ TINY = {
 
 
 @pytest.fixture
-def tiny(people, tmp_path):
-    """Settings of a training run that takes about a second."""
+def tiny(tiny_and_its_curve, monkeypatch):
+    """Settings of a training run that takes about a second, without its curve: it takes longer than the steps."""
+    monkeypatch.setattr("margipose.train.watching.Watch._draw_curves", lambda self: None)
+    return tiny_and_its_curve
+
+
+@pytest.fixture
+def tiny_and_its_curve(people, tmp_path):
+    """What `tiny` gives, with everything that a run draws."""
     return {
         **TINY,
         "train_sets": ["mpi3d/train"],

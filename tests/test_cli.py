@@ -67,7 +67,7 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
     drawn = cv2.imread(str(tmp_path / "out" / f"{image.stem}.pose.png"))
     assert drawn.shape == (96, 96, 3)
     assert main(["describe", str(weights)]) == 0
-    assert json.loads(capsys.readouterr().out)["model"]["backbone"] == "resnet18"
+    assert json.loads(capsys.readouterr().out)["model"]["backbone"] == "test_resnet"
 
 
 def test_prepare_synthetic(tmp_path, capsys):

@@ -105,9 +105,9 @@ def test_tensorboard_that_is_missing_is_told_before_anything_starts(tiny, tmp_pa
 # --- Pictures and curves in the run's directory ---------------------------------------------------
 
 
-def test_pictures_and_curve_after_each_evaluation(tiny, tmp_path):
+def test_pictures_and_curve_after_each_evaluation(tiny_and_its_curve, tmp_path):
     pytest.importorskip("matplotlib")
-    fit(combine([], {**tiny, "eval_every": 1, "pictures": 3}))
+    fit(combine([], {**tiny_and_its_curve, "eval_every": 1, "pictures": 3}))
     run = tmp_path / "run"
     assert sorted(p.name for p in (run / "pictures").iterdir()) == ["step_00000002.jpg", "step_00000004.jpg"]
     sheet = cv2.imread(str(run / "pictures" / "step_00000004.jpg"))
@@ -350,7 +350,7 @@ def test_settings_come_back_from_everything_that_a_run_leaves(tiny, tmp_path):
     changed = combine(["quick"], {"model.n_stages": 2}, read_config(tmp_path / "run"))
     assert changed.examples_per_epoch == 64
     assert changed.model.n_stages == 2
-    assert changed.model.backbone == "resnet18"
+    assert changed.model.backbone == "test_resnet"
 
 
 def test_other_workers_or_views_continue_a_run(tiny, tmp_path):

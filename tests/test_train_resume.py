@@ -70,7 +70,7 @@ def killed_at_write(monkeypatch, count, when):
         monkeypatch.setattr(f"{module}.replacing", dying)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop_after", [1, 2, 5])
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path, monkeypatch, stop_after):
     settings = {**tiny, **EVERYTHING}
     whole = fit(combine([], settings))
@@ -150,7 +150,7 @@ def test_half_written_files_of_killed_runs_are_removed(tiny, tmp_path):
 
 def test_kill_and_term_from_outside(tiny, tmp_path):
     """The command as users run it: SIGTERM ends it cleanly, SIGKILL loses no more than the last minutes."""
-    settings = {**tiny, "eval_set": "", "epochs": 20, "checkpoint_minutes": 1e-9, "workers": 1}
+    settings = {**tiny, "eval_set": "", "epochs": 10, "checkpoint_minutes": 1e-9, "workers": 1}
     whole = fit(combine([], {**settings, "run_dir": str(tmp_path / "whole")}))
     words = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
     command = [sys.executable, "-W", "ignore", "-m", "margipose.cli", "train", *words]
@@ -179,7 +179,7 @@ def test_kill_and_term_from_outside(tiny, tmp_path):
             assert err.strip().splitlines()[-1].endswith("interrupted; the same command goes on")
             assert "Traceback" not in err
     done = RunDir(combine([], settings)).load()[0]
-    assert 0 < done.step < 40
+    assert 0 < done.step < 20
     resumed = fit(combine([], settings))
     assert same(weights(whole.checkpoint), weights(resumed.checkpoint))
 
@@ -246,7 +246,8 @@ def test_chance_and_the_scaler_go_on_too(tiny, tmp_path, monkeypatch, change):
         return model
 
     monkeypatch.setattr("margipose.train.engine.build_model", with_dropout)
-    settings = {**tiny, **change, "eval_set": "", "examples_per_epoch": 24, "epochs": 1, "workers": 1}
+    small = {"batch_size": 2, "examples_per_epoch": 6}  # processors are slow at half precision
+    settings = {**tiny, **change, **small, "eval_set": "", "epochs": 1, "workers": 1}
     whole = fit(combine([], settings))
     other = combine([], {**settings, "run_dir": str(tmp_path / "other")})
     step = Engine.step

@@ -244,7 +244,7 @@ def test_models_are_listed_with_all_that_matters(lite, capsys):
     assert found["sha256"] == hashlib.sha256(lite.read_bytes()).hexdigest()
     assert found["path"] == str(lite)
     assert found["scores"][0]["value"] == 1234.5
-    assert found["model"]["backbone"] == "resnet18"
+    assert found["model"]["backbone"] == "test_resnet"
 
 
 def test_models_without_any(folder, capsys):
