@@ -319,6 +319,42 @@ def test_evaluation_as_it_goes(tiny, tmp_path, monkeypatch):
     assert kept == ["step_00000006.safetensors", "step_00000008.safetensors"]
 
 
+@pytest.mark.parametrize("most", [1, 3, 4])
+def test_as_many_past_networks_are_kept_as_there_may_be(tiny, tmp_path, most):
+    run = RunDir(combine([], {**tiny, "keep_checkpoints": most}))
+    (run.path / "checkpoints").mkdir()
+    files = [run.path / "checkpoints" / f"step_{step:08d}.safetensors" for step in range(6)]
+    for count, path in enumerate(files, 1):
+        path.touch()
+        run.forget_old_checkpoints()
+        assert sorted(path.parent.iterdir()) == files[max(0, count - most) : count]
+
+
+def test_settings_that_came_later_had_no_effect_on_a_run(tiny, tmp_path):
+    config, path = combine([], tiny), tmp_path / "run" / "train_config.json"
+    RunDir(config)
+    found = json.loads(path.read_text())
+    del found["upright"], found["input"]["zoom"], found["input"]["upright"]
+    path.write_text(json.dumps(found))
+    RunDir(config)
+    assert json.loads(path.read_text())["input"]["zoom"] == 1
+    path.write_text(json.dumps({**found, "input": {**found["input"], "of_old": 1}}))
+    with pytest.raises(ValueError, match=r"other settings \(input\)"):
+        RunDir(config)
+
+
+def test_the_commit_is_not_that_of_a_checkout_around_the_package(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=b", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "run_dir.py").touch()
+    monkeypatch.setattr(run_dir, "__file__", str(tmp_path / "run_dir.py"))
+    assert run_dir.environment()["commit"] == ""
+    assert run_dir.environment()["changed"] == []
+    subprocess.run([*git, "add", "run_dir.py"], check=True)
+    assert len(run_dir.environment()["commit"]) == 40
+
+
 def test_the_environment_is_on_record(tiny, tmp_path):
     fit(combine([], {**tiny, "eval_set": "", "epochs": 1}))
     (entry,) = json.loads((tmp_path / "run" / "environment.json").read_text())

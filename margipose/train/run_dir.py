@@ -33,7 +33,7 @@ import torch
 import margipose
 from margipose.config import TrainConfig
 from margipose.files import locked, replacing, sweep, to_disk
-from margipose.spec import to_mapping
+from margipose.spec import from_mapping, to_mapping
 from margipose.weights import label
 
 __all__ = ["Progress", "RunDir", "damaged", "held", "provenance", "read_history"]
@@ -114,7 +114,10 @@ class RunDir:
         """The settings of the run in the directory, which must be ours but for those that are free."""
         found = _read_json(path, dict, f"not the settings of a run; remove {self.path} to start again")
         # Keys that came later than the run had no effect on it.
-        theirs = {**to_mapping(TrainConfig()), **found}
+        try:
+            theirs = to_mapping(from_mapping(TrainConfig, found))
+        except ValueError:  # keys or values of another version
+            theirs = {**to_mapping(TrainConfig()), **found}
         different = sorted(k for k in {*ours, *theirs} if k not in _FREE and ours.get(k) != theirs.get(k))
         if different:
             raise ValueError(
@@ -175,7 +178,7 @@ class RunDir:
     def forget_old_checkpoints(self) -> None:
         """Remove all but the last networks."""
         kept = sorted((self.path / "checkpoints").glob("step_*.safetensors"))
-        for path in kept[: len(kept) - self._keep]:
+        for path in kept[: max(0, len(kept) - self._keep)]:
             path.unlink()
 
     def note_bad_batch(self, step: int, images: Sequence[str], draws: Sequence[int]) -> Path:
@@ -218,14 +221,17 @@ def _read_json(path: Path, kind: type, otherwise: str) -> Any:
 
 
 def _git(*words: str) -> str:
-    """What git says about the code; empty outside a checkout."""
-    command = ["git", *words]
-    where = Path(margipose.__file__).parent
-    try:
-        out = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return out.stdout.strip()
+    """What git says about the code; empty where it does not know this file."""
+    here = Path(__file__)
+    found = ""
+    for command in (["ls-files", "--error-unmatch", here.name], words):
+        try:
+            found = subprocess.run(
+                ["git", *command], cwd=here.parent, capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return ""
+    return found.strip()
 
 
 def environment() -> dict[str, Any]:
