@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ class TrainConfig:
         return self.examples_per_epoch // self.batch_size
 
 
-# Every recipe sets what another one might have changed.
+# Every optimiser sets what another one might have changed, and so does every recipe.
 _PLAIN = {"momentum": 0.9, "weight_decay": 0.0}
 
 _MPI3D: dict[str, Any] = {
@@ -220,44 +221,31 @@ _MPI3D: dict[str, Any] = {
 }
 _SYNTHETIC = {**_MPI3D, "data_roots": {"mpi3d": "data/synthetic"}}
 
-_BLAZEPOSE: dict[str, Any] = {
-    "input": {"width": 192, "height": 192, "zoom": 1.25, "upright": True},
-    "upright": 0.5,
-}
+
+def _network(
+    name: str, size_px: int, zoom: float = 1.0, upright: bool = False, backbone_rate: float = 1.0
+) -> dict[str, Any]:
+    """A network, what it is fed, and how that is learned: all that another one might have changed."""
+    return {
+        "model": to_mapping(NAMED[name]),
+        "input": {"width": size_px, "height": size_px, "zoom": zoom, "upright": upright},
+        "upright": 0.5 if upright else 0.0,
+        "backbone_rate": backbone_rate,
+    }
+
 
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     # Networks.
-    "margipose_model": {"model": to_mapping(NAMED["margipose"]), "input": {"width": 256, "height": 256}},
-    "lite_model": {"model": to_mapping(NAMED["lite"]), "input": {"width": 128, "height": 128}},
-    "lite_deep_model": {
-        "model": to_mapping(NAMED["lite-deep"]),
-        "input": {"width": 128, "height": 128, "zoom": 1.25},
-    },
-    "lite_blazepose_model": {
-        "model": to_mapping(NAMED["lite-blazepose"]),
-        **_BLAZEPOSE,
-        "backbone_rate": 0.1,
-    },
-    "lite_short_bn_model": {
-        "model": to_mapping(NAMED["lite-blazepose-short-bn"]),
-        **_BLAZEPOSE,
-        "backbone_rate": 0.1,
-    },
+    "margipose_model": _network("margipose", 256),
+    "lite_model": _network("lite", 128),
+    "lite_deep_model": _network("lite-deep", 128, zoom=1.25),
+    "lite_blazepose_model": _network("lite-blazepose", 192, 1.25, upright=True, backbone_rate=0.1),
+    "lite_short_bn_model": _network("lite-blazepose-short-bn", 192, 1.25, upright=True, backbone_rate=0.1),
     # Larger steps ruin its layers before stride 16, whose weights are very unequal.
-    "lite_short_model": {
-        "model": to_mapping(NAMED["lite-blazepose-short"]),
-        **_BLAZEPOSE,
-        "backbone_rate": 0.003,
-    },
-    "chatterbox_model": {
-        "model": to_mapping(NAMED["chatterbox"]),
-        "input": {"width": 256, "height": 256},
-    },
-    "dsnt_model": {"model": to_mapping(NAMED["dsnt-resnet50"]), "input": {"width": 224, "height": 224}},
-    "hourglass_model": {
-        "model": to_mapping(NAMED["dsnt-hourglass2"]),
-        "input": {"width": 256, "height": 256},
-    },
+    "lite_short_model": _network("lite-blazepose-short", 192, 1.25, upright=True, backbone_rate=0.003),
+    "chatterbox_model": _network("chatterbox", 256),
+    "dsnt_model": _network("dsnt-resnet50", 224),
+    "hourglass_model": _network("dsnt-hourglass2", 256),
     # Data.
     "h36m": {
         "train_sets": ["h36m/trainval"],
@@ -283,11 +271,12 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "data_roots": {"mpi3d": "data/synthetic", "custom": "data/lspet"},
     },
     "synthetic_mpii": {**_SYNTHETIC, "train_sets": ["mpi3d/train", "mpii/train"]},
-    # Recipes.
+    # Optimisers.
     "1cycle": {"optimiser": "sgd", "schedule": "1cycle", "lr": 1.0, **_PLAIN},
     "rmsprop": {"optimiser": "rmsprop", "schedule": "steps", "lr": 2.5e-3, **_PLAIN, "momentum": 0.0},
     "sgd_simple": {"optimiser": "sgd", "schedule": "constant", "lr": 0.2, **_PLAIN},
     "adamw": {"optimiser": "adamw", "schedule": "1cycle", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
+    # Recipes.
     # An hour or two on two cores: small epochs, so that an interruption costs little.
     "laptop": {
         "optimiser": "adamw",
@@ -297,7 +286,9 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-4,
         "pretrained": "package",
         "frozen_stride": 8,
+        "precision": "float32",
         "ema": 0.998,
+        "batch_size": 32,
         "epochs": 14,
         "examples_per_epoch": 4000,
         "workers": 0,
@@ -312,6 +303,7 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "momentum": 0.9,
         "weight_decay": 1e-4,
         "pretrained": "package",
+        "frozen_stride": 0,
         "precision": "bf16",
         "ema": 0.999,
         "batch_size": 128,
@@ -385,4 +377,4 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+            into[key] = copy.deepcopy(value)

@@ -36,9 +36,24 @@ def test_later_names_and_keys_win():
     assert config.input.universal_scale is False
     assert NAMED_CONFIGS["margipose_model"]["model"]["n_stages"] == 4
     assert combine(["adamw", "sgd_simple"]) == combine(["sgd_simple"])
+    for network in (n for n in NAMED_CONFIGS if n.endswith("_model")):
+        other = combine([network], base=to_mapping(combine(["lite_short_model"])))
+        assert other == combine([network], {"model": to_mapping(other.model)})
+    assert combine(["laptop", "gpu"]) == combine(["gpu"])
+    assert combine(["gpu", "laptop"]) == combine(["laptop"])
     mixed = combine(["h36m_mpii"])
     assert mixed.train_sets == ("h36m/trainval", "mpii/train")
     assert mixed.eval_set == "h36m/test"
+
+
+def test_keys_change_neither_named_configurations_nor_the_base():
+    plain = combine(["dsnt_model", "lspet"])
+    base = to_mapping(plain)
+    changed = combine(["dsnt_model", "lspet"], {"model.head.sigma": 3.0})
+    assert changed == combine([], {"model.head.sigma": 3.0}, base=base)
+    assert changed.model.head.sigma == 3.0
+    assert combine(["dsnt_model", "lspet"]) == plain
+    assert base == to_mapping(plain)
 
 
 @pytest.mark.parametrize(
