@@ -59,6 +59,16 @@ def test_a_finite_loss_whose_gradient_is_not_changes_nothing(tiny, clip_norm):
     assert all(v.isfinite().all() for v in engine.model.state_dict().values())
 
 
+def test_an_evaluation_that_cannot_be_is_refused_before_the_first_step(tiny, photos, tmp_path):
+    (photos / "annotations.json").write_text(
+        (photos / "annotations.json").read_text().replace('"split": "train"', '"split": "val"')
+    )
+    roots = {**tiny["data_roots"], "custom": str(photos)}
+    with pytest.raises(ValueError, match="has 2D labels only: protocol custom scores 3D poses"):
+        fit(combine([], {**tiny, "eval_set": "custom/val", "data_roots": roots}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_losses_that_are_not_finite(tiny, tmp_path, monkeypatch):
     loss, calls = Engine._loss, [0]
 

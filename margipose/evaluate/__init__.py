@@ -7,7 +7,7 @@ from margipose.evaluate.predictions import Predictions, predictions_of, score_pr
 from margipose.evaluate.protocols import METRICS, PROTOCOLS, Metric, Protocol, default_protocol, get_protocol
 from margipose.evaluate.published import PUBLISHED, Published, published
 from margipose.evaluate.results import Evaluation, Row, score_records
-from margipose.evaluate.running import evaluate, joints_in_camera, predict, predict_joints
+from margipose.evaluate.running import check_evaluation, evaluate, joints_in_camera, predict, predict_joints
 from margipose.evaluate.scoring import Scores, joint_values, labels, score
 from margipose.evaluate.selection import select
 from margipose.evaluate.tables import (
@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "Scores",
     "Table",
+    "check_evaluation",
     "default_protocol",
     "document",
     "evaluate",

@@ -19,7 +19,7 @@ from margipose.camera import (
     root_depth_from_bones,
     root_depth_from_height,
 )
-from margipose.data import PoseDataset, Sample
+from margipose.data import PoseDataset, Records, Sample
 from margipose.data.loading import batches
 from margipose.dsnt import Marginals, marginals_to_confidence
 from margipose.evaluate.protocols import Depth, Protocol, default_protocol
@@ -29,7 +29,7 @@ from margipose.mirrored import predict_mirrored
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec
 
-__all__ = ["Crops", "evaluate", "joints_in_camera", "predict", "predict_joints"]
+__all__ = ["Crops", "check_evaluation", "evaluate", "joints_in_camera", "predict", "predict_joints"]
 
 Crops = Literal["one", "flip", "ten"]
 """What is predicted from: the plain crop; it and its mirror image (see `margipose.mirrored`); the ten of
@@ -146,6 +146,28 @@ def _answers(
         model.train(was_training)
 
 
+def check_evaluation(records: Records, protocol: Protocol, dims: int) -> None:
+    """Refuse what cannot be scored before a network runs for hours.
+
+    Args:
+        dims: of what the network predicts.
+
+    Raises:
+        ValueError: for an empty data set, one whose labels do not suit the protocol, or a network of
+            positions in the image where poses in space are scored.
+    """
+    if protocol.dims == 3 and dims == 2:
+        other = default_protocol(protocol.dataset, 2)
+        hint = "" if other == protocol.dataset else f"; try protocol {other}"
+        raise ValueError(
+            "the network predicts positions in the image, "
+            f"protocol {protocol.name} scores poses in space{hint}"
+        )
+    if len(records) == 0:
+        raise ValueError(f"{records.name}: there is nothing to evaluate")
+    labels(records.select([0]), protocol)
+
+
 def predict_joints(
     model: nn.Module,
     dataset: PoseDataset,
@@ -178,16 +200,7 @@ def predict_joints(
         ValueError: for an empty data set, or one whose labels do not suit the protocol.
     """
     records = dataset.records
-    if protocol.dims == 3 and getattr(getattr(model, "spec", None), "dims", 3) == 2:
-        other = default_protocol(protocol.dataset, 2)
-        hint = "" if other == protocol.dataset else f"; try protocol {other}"
-        raise ValueError(
-            "the network predicts positions in the image, "
-            f"protocol {protocol.name} scores poses in space{hint}"
-        )
-    if len(records) == 0:
-        raise ValueError(f"{records.name}: there is nothing to evaluate")
-    labels(records.select([0]), protocol)  # refuses before the network runs for hours
+    check_evaluation(records, protocol, getattr(getattr(model, "spec", None), "dims", 3))
     numbers = torch.arange(len(records)) if rows is None else torch.tensor(rows, dtype=torch.long)
 
     def look(rows: list[int], turns_deg: Mapping[int, float]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset
 from margipose.data.loading import naming_dead_workers
-from margipose.evaluate import Evaluation, Protocol, default_protocol, get_protocol
+from margipose.evaluate import Evaluation, Protocol, check_evaluation, default_protocol, get_protocol
 from margipose.train.batches import Batch, batch_parts, check_batch, examples_of
 from margipose.train.device import pick_device
 from margipose.train.distributed import World, evaluate_together, joined, mark
@@ -156,9 +156,9 @@ class _Run:
                 )
                 first = self.protocol.metrics[0].name
                 self.best_metric = self.protocol.metric(config.best_metric or first)
-                self.evaluated = PoseDataset(
-                    load_set(config, config.eval_set, self.protocol.universal), config.input
-                )
+                records = load_set(config, config.eval_set, self.protocol.universal)
+                check_evaluation(records, self.protocol, config.model.dims)
+                self.evaluated = PoseDataset(records, config.input)
             self.engine = Engine(config, device, world)
         self.about = provenance(config)  # now: by the end, the commit may be another
         self.dir: RunDir | None = None
