@@ -130,7 +130,7 @@ TINY = {
 
 @pytest.fixture
 def tiny(tiny_and_its_curve, monkeypatch):
-    """Settings of a training run that takes about a second, without its curve: it takes longer than the steps."""
+    """Settings of a training run that takes about a second, without the curve, which takes longer."""
     monkeypatch.setattr("margipose.train.watching.Watch._draw_curves", lambda self: None)
     return tiny_and_its_curve
 
