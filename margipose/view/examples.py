@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from margipose.augment import image_map
-from margipose.camera import project
+from margipose.camera import LEANING_DEG, lean_deg, project
 from margipose.checkpoint import Loaded
-from margipose.data import PoseDataset, Records
+from margipose.data import PoseDataset, Records, Sample
 from margipose.data.dataset import tensor_image
 from margipose.dsnt import Marginals, make_gauss, marginals_to_coords
 from margipose.evaluate import Evaluation, Protocol, joints_in_camera, predict_joints, score_records
 from margipose.evaluate.matching import describe_row
+from margipose.evaluate.protocols import Depth
 from margipose.geometry import align, apply_affine
 from margipose.model import PoseOutput
 from margipose.skeleton import CANONICAL, Skeleton
@@ -99,7 +100,7 @@ class Examples:
         self.dataset = PoseDataset(records, self.spec)
         self.records = self.dataset.records
         self.evaluation: Evaluation | None = None
-        self._outputs: OrderedDict[int, PoseOutput] = OrderedDict()
+        self._seen: OrderedDict[int, tuple[Sample, PoseOutput]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -109,7 +110,12 @@ class Examples:
         """Predict all rows once, so that they can be sorted by error; nothing to do without a network."""
         if self.loaded is not None:
             joints = predict_joints(
-                self.loaded.model, self.dataset, self.protocol, workers=workers, progress=progress
+                self.loaded.model,
+                self.dataset,
+                self.protocol,
+                workers=workers,
+                device=self._device,
+                progress=progress,
             )
             records = self.records.converted(CANONICAL)
             self.evaluation = score_records(joints, records, self.protocol)
@@ -209,7 +215,8 @@ class Examples:
             raise ValueError(f"there is no row {row}; the last is {len(self) - 1}")
         if stage not in self.stages:
             raise ValueError(f"there is no stage {stage!r}")
-        sample, skeleton = self.dataset[row], self.dataset.skeleton
+        skeleton = self.dataset.skeleton
+        sample, out = (self.dataset[row], None) if self.loaded is None else self._look(row)
         flat = not bool(sample.depth_valid.any())
         truth = sample.target_norm.double()
         if flat:
@@ -242,9 +249,8 @@ class Examples:
             aligned_errors_mm=None,
             flat=flat,
         )
-        if self.loaded is None:
+        if out is None:
             return shown
-        out = self._output(row, sample.image)
         if out.stages:
             shown_stage = out.stages[-1 if stage == TARGET else self.stages.index(stage) - 1]
             coords = marginals_to_coords(shown_stage)[0].double()
@@ -252,8 +258,7 @@ class Examples:
                 shown = replace(shown, heatmaps=Marginals(*(h[0].double().numpy() for h in shown_stage)))
         else:
             coords = out.coords_norm[0].double()
-        depth = "height" if self.protocol.depth == "none" else self.protocol.depth
-        joints = joints_in_camera(coords, sample, self.spec, depth)
+        joints = joints_in_camera(coords, sample, self.spec, self._depth)
         relative = joints - joints[root]
         shown = replace(shown, found_norm=coords.numpy(), found_px=pixels(joints), found_mm=relative.numpy())
         if shown.truth_mm is None:
@@ -269,20 +274,42 @@ class Examples:
             aligned_errors_mm=(aligned - truth_mm).norm(dim=-1).numpy(),
         )
 
-    @torch.inference_mode()
-    def _output(self, row: int, image: torch.Tensor) -> PoseOutput:
-        """The network's answer, on the CPU; the last few are remembered."""
+    @property
+    def _device(self) -> torch.device:
         assert self.loaded is not None
+        return next(self.loaded.model.parameters()).device
+
+    @property
+    def _depth(self) -> Depth:
+        return "height" if self.protocol.depth == "none" else self.protocol.depth
+
+    def _look(self, row: int) -> tuple[Sample, PoseOutput]:
+        """What the network is shown of a row, and its answer, on the CPU; the last few are remembered.
+
+        Of people who lean, that is the second look, as in `predict_joints`.
+        """
         with self._lock:
-            if row not in self._outputs:
-                device = next(self.loaded.model.parameters()).device
-                out = self.loaded.model(image[None].to(device))
-                stages = tuple(Marginals(*(h.cpu() for h in stage)) for stage in out.stages)
-                self._outputs[row] = PoseOutput(out.coords_norm.cpu(), stages)
-                while len(self._outputs) > _REMEMBERED:
-                    self._outputs.popitem(last=False)
-            self._outputs.move_to_end(row)
-            return self._outputs[row]
+            if row not in self._seen:
+                sample = self.dataset[row]
+                out = self._output(sample)
+                if self.spec.upright:
+                    joints = joints_in_camera(out.coords_norm[0], sample, self.spec, self._depth)
+                    turn = float(lean_deg(project(joints, sample.intrinsics), self.dataset.skeleton))
+                    if abs(turn) >= LEANING_DEG:
+                        sample = self.dataset.multi_crop(row, (0,), turn)[0]
+                        out = self._output(sample)
+                self._seen[row] = sample, out
+                while len(self._seen) > _REMEMBERED:
+                    self._seen.popitem(last=False)
+            self._seen.move_to_end(row)
+            return self._seen[row]
+
+    @torch.inference_mode()
+    def _output(self, sample: Sample) -> PoseOutput:
+        assert self.loaded is not None
+        out = self.loaded.model(sample.image[None].to(self._device))
+        stages = tuple(Marginals(*(h.cpu() for h in stage)) for stage in out.stages)
+        return PoseOutput(out.coords_norm.cpu(), stages)
 
 
 def _target(truth: torch.Tensor) -> Marginals:

@@ -76,6 +76,24 @@ def test_predictions_and_their_errors_are_those_of_the_evaluation(predicted, pro
     assert predicted.scores(0)["MPJPE mm"] == f"{predicted.evaluation.values['mpjpe'][0]:.1f}"
 
 
+def test_people_who_lean_are_shown_as_they_were_looked_at_last(records, protocol, tiny_weights):
+    loaded = checkpoint.load(tiny_weights)
+    spec = dataclasses.replace(loaded.input_spec, upright=True)
+    examples = Examples(records, protocol, loaded._replace(input_spec=spec))
+    examples.evaluate()
+    root, turned = CANONICAL.index("pelvis"), 0
+    for row in range(len(records)):
+        example = examples.example(row, examples.stages[-1])
+        evaluated = examples.evaluation.joints[row]
+        np.testing.assert_allclose(example.found_mm, evaluated - evaluated[root], atol=0.5)
+        known = np.isfinite(example.truth_px).all(-1)
+        crop, out = examples._look(row)
+        turned += abs(float(crop.crop.rotation_deg)) >= 15
+        assert np.abs(example.truth_px[known] - 32).max() < 48  # labels are those of the turned crop
+        np.testing.assert_allclose(example.found_norm, out.coords_norm[0], atol=1e-6)
+    assert turned > 0
+
+
 def test_stages_have_their_own_heatmaps(predicted):
     assert predicted.stages == [TARGET, "stage 1"]
     target, first = (predicted.example(2, s) for s in predicted.stages)
