@@ -29,7 +29,7 @@ from margipose.infer.recording import Recorder, Report
 from margipose.infer.smoothing import JointSmoother, Smoothing
 from margipose.infer.streaming import QUEUED_FRAMES, QUEUED_PIXELS, Event, Reader, Stopped, told
 from margipose.infer.tracking import Tracker
-from margipose.infer.writers import Description, Format, Outputs, output_paths
+from margipose.infer.writers import DESCRIBED, Description, Format, Outputs, output_paths, read_about
 
 __all__ = ["Report", "Settings", "run"]
 
@@ -50,7 +50,8 @@ class Settings:
         detect_every: see `Follower`.
         smoothing: of joints in videos; None to leave them as they are.
         most_frames: of a video or webcam.
-        resume: leave out sources whose outputs are all there.
+        resume: leave out sources whose outputs are all there. Of those in `DESCRIBED` formats, whose results
+            say that they are complete, of this source, and made by the same network with the same settings.
     """
 
     folder: Path
@@ -82,7 +83,7 @@ def run(
     """
     report = Report()
     names = _names(sources)
-    wanted = [s for s in sources if not _done_before(s, names[s], settings)]
+    wanted = [s for s in sources if not _done_before(s, names[s], predictor, settings)]
     report.skipped = len(sources) - len(wanted)
     started = time.monotonic()
     stop = threading.Event()
@@ -114,11 +115,33 @@ def run(
     return report
 
 
-def _done_before(source: Source, name: str, settings: Settings) -> bool:
+def _done_before(source: Source, name: str, predictor: Predictor, settings: Settings) -> bool:
+    """Whether all outputs are there, and none says that it is another's, made otherwise, or cut short."""
     if not settings.resume or source.kind == "webcam":
         return False
     paths = output_paths(settings.folder, name, source.kind, settings.formats)
-    return all(path.exists() for path in paths.values())
+    if not all(path.exists() for path in paths.values()):
+        return False
+    words = {"model": predictor.ready.name, **_words(source, predictor, settings)}
+    for about in (read_about(paths[f]) for f in DESCRIBED if f in paths):
+        if "problem" in about or Path(str(about.get(source.kind))).absolute() != source.path.absolute():
+            return False
+        if any(about.get(key) != words.get(key) for key in ("model", *_SETTINGS)):
+            return False
+    return True
+
+
+_SETTINGS = ("crop", "smoothing", "max_frames")
+
+
+def _words(source: Source, predictor: Predictor, settings: Settings) -> dict[str, Any]:
+    """What a source's numbers depend on, for its outputs: some of `_SETTINGS`."""
+    words: dict[str, Any] = {"crop": predictor.crop}
+    if source.kind != "image":
+        words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
+        if settings.most_frames is not None:
+            words["max_frames"] = settings.most_frames
+    return words
 
 
 def _open_outputs(
@@ -126,9 +149,6 @@ def _open_outputs(
 ) -> Outputs:
     assert event.frame is not None and event.stream is not None
     source, (height, width) = event.source, event.frame.image.shape[:2]
-    words = {"crop": predictor.crop}
-    if source.kind != "image":
-        words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
     about = Description(
         source=source.name,
         kind=source.kind,
@@ -136,7 +156,7 @@ def _open_outputs(
         fps=event.stream.fps,
         skeleton=predictor.skeleton,
         model=predictor.ready.name,
-        settings=words,
+        settings=_words(source, predictor, settings),
     )
     return Outputs(output_paths(settings.folder, names[source], source.kind, settings.formats), about)
 
@@ -145,8 +165,7 @@ def _names(sources: Sequence[Source]) -> dict[Source, str]:
     """What outputs are called: the file's name without its suffix.
 
     Where two would be the same, with the suffix; where they still are, with as many of their folders as it
-    takes. So a name does not depend on the order of the sources, and `Settings.resume` takes no source for
-    another.
+    takes. So a name does not depend on the order of the sources.
     """
     names: dict[Source, str] = {s: s.path.stem for s in sources}
     parts = {s: [p for p in s.path.absolute().parts if p != s.path.anchor] for s in sources}
@@ -230,14 +249,14 @@ class _Main:
             boxes = self._boxes(source, frame)
             self._gather(event, self._predictor.targets(frame.image, boxes, camera))
             return
+        first = self._video is None  # its number need not be 0: webcams do not wait
         if self._video is None:
             self.flush()  # images that wait are no part of the video
             self._video = _Video(self._predictor, self._settings)
+        boxes = self._boxes(source, frame) if first or self._settings.table is not None else None
         if self._settings.table is None and self._settings.follow:
-            boxes = self._boxes(source, frame) if frame.index == 0 else None
             self._done(event, self._video.follower(frame.image, camera, boxes))
         else:
-            boxes = self._boxes(source, frame)
             self._gather(event, self._predictor.targets(frame.image, boxes, camera))
 
     def _camera(self, source: Source, frame: Frame) -> ImageCamera:

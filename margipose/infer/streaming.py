@@ -52,11 +52,15 @@ def told(error: Exception, source: Source) -> str:
     return text if source.name in text else f"{source.name}: {text}"
 
 
+def _is_frame_of(event: Event | None, source: Source) -> bool:
+    return event is not None and event.frame is not None and event.source == source
+
+
 class FrameQueue:
     """Events from one thread to another, bounded by the frames among them.
 
     Args:
-        stop: once set, waiting ends with `Stopped`.
+        stop: once set, waiting ends with `Stopped`, and nothing more is taken.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -67,27 +71,30 @@ class FrameQueue:
         """Append an event, or None as the last, once there is room.
 
         Args:
-            latest: let a frame that still waits make room, for pictures that are only worth something now.
+            latest: take the place of the same source's frames that still wait, for pictures that are only
+                worth something now.
         """
         with self._changed:
-            while event is not None and event.frame is not None and not self._has_room(event.pixels, latest):
+            self._go_on()
+            if event is not None and event.frame is not None:
                 if latest:
-                    self._events = deque(e for e in self._events if e is None or e.frame is None)
-                    continue
-                self._wait()
+                    self._events = deque(e for e in self._events if not _is_frame_of(e, event.source))
+                while not self._has_room(event.pixels):
+                    self._wait()
             self._events.append(event)
             self._changed.notify_all()
 
-    def _has_room(self, pixels: int, latest: bool) -> bool:
+    def _has_room(self, pixels: int) -> bool:
         waiting = [e.pixels for e in self._events if e is not None and e.frame is not None]
-        if not waiting:
-            return True
-        return not latest and len(waiting) < QUEUED_FRAMES and sum(waiting) + pixels <= QUEUED_PIXELS
+        return not waiting or (len(waiting) < QUEUED_FRAMES and sum(waiting) + pixels <= QUEUED_PIXELS)
 
     def _wait(self) -> None:
+        self._go_on()
+        self._changed.wait(WAIT_S)
+
+    def _go_on(self) -> None:
         if self._stop.is_set():
             raise Stopped
-        self._changed.wait(WAIT_S)
 
     def __iter__(self) -> Iterator[Event]:
         """The events, as they come, up to the last."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO, get_args
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -33,12 +34,24 @@ from margipose.infer.media import Frame
 from margipose.infer.prediction import FRAMES, Prediction
 from margipose.skeleton import Skeleton
 
-__all__ = ["FORMATS", "Description", "Format", "Outputs", "Writer", "output_paths"]
+__all__ = [
+    "DESCRIBED",
+    "FORMATS",
+    "Description",
+    "Format",
+    "Outputs",
+    "Writer",
+    "output_paths",
+    "read_about",
+]
 
 FORMAT = "margipose-poses-1"
 
 Format = Literal["json", "npz", "bvh", "html", "overlay"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+
+DESCRIBED: tuple[Format, ...] = ("json", "npz")
+"""Formats whose files say what they are of."""
 
 LARGEST_OVERLAY_PX = 4096
 """Longer side of a drawn picture; larger images are drawn smaller."""
@@ -101,6 +114,22 @@ def output_paths(folder: Path, name: str, kind: str, formats: Sequence[Format]) 
         "overlay": ".pose.png" if kind == "image" else ".pose.mp4",
     }
     return {f: folder / f"{name}{suffixes[f]}" for f in formats}
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a `DESCRIBED` file says of itself: `Description.header`, and `problem` if it was cut short.
+
+    Empty where it cannot be read.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                found = json.loads(str(arrays["about"]))
+        else:
+            found = json.loads(path.read_bytes())
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Outputs:
@@ -305,7 +334,8 @@ class _Picture:
 class _Video:
     """H.264 in MP4, without sound; each frame shown at the time at which it was in the source."""
 
-    TICKS = 90_000
+    TICKS = 60_000
+    """A second; MPEG-4 knows no more than 65 535."""
 
     def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
         try:

@@ -215,8 +215,15 @@ def test_a_queue_holds_frames_back_until_there_is_room():
     assert not waiting.is_alive()
     queue.put(Event(source), latest=True)  # an end takes no room
     queue.put(small, latest=True)  # and takes the place of the frame that waits
+    live = find_sources(["webcam"])[0]
+    for number in range(3):
+        queue.put(Event(live, frame=media.Frame(small.frame.image, number, 0.0)), latest=True)
     queue.put(None)
-    assert [e.frame is None for e in events] == [True, False]
+    rest = list(events)
+    assert [e.frame is None for e in rest] == [True, False, False]
+    assert [(e.source, e.frame.index) for e in rest[1:]] == [(source, 0), (live, 2)]  # others' frames stay
     stop.set()
+    with pytest.raises(Stopped):
+        queue.put(small, latest=True)
     with pytest.raises(Stopped):
         next(iter(queue))

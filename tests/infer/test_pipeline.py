@@ -216,6 +216,43 @@ def test_what_is_there_is_left_out_on_demand(tmp_path, predictor):
     assert files(out) == ["a.pose.json", "b.pose.json"]
 
 
+@pytest.mark.parametrize("form", ["json", "npz"])
+def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, form):
+    (tmp_path / "other").mkdir()
+    video, other = (write_video(tmp_path / name, 40, (128, 96)) for name in ("v.avi", "other/v.avi"))
+
+    def skipped(path=video, **settings):
+        report = run_on(predictor, [path], tmp_path / "out", formats=(form,), resume=True, **settings)
+        assert report.skipped + bool(report.frames) == 1
+        return report.skipped
+
+    assert not skipped(most_frames=2)
+    assert skipped(most_frames=2)
+    assert not skipped()
+    assert skipped()
+    assert not skipped(smoothing=Smoothing())
+    assert not skipped()
+    assert not skipped(other)
+    whole = video.read_bytes()
+    middle = len(whole) // 2
+    video.write_bytes(whole[:middle] + bytes(1000) + whole[middle + 1000 :])
+    assert run_on(predictor, [video], tmp_path / "out", formats=(form,)).problems
+    video.write_bytes(whole)
+    assert not skipped()
+    (tmp_path / "out" / f"v.pose.{form}").write_bytes(b"{")
+    assert not skipped()
+    assert skipped()
+
+
+def test_a_given_box_is_of_the_first_frame(tmp_path, predictor):
+    video = write_video(tmp_path / "v.mp4", 3)
+    boxes = np.array([[5.0, 5, 30, 30]])
+    run_on(predictor, [video], tmp_path / "out", formats=("json",), boxes_px=boxes, follow=False)
+    frames = json.loads((tmp_path / "out" / "v.pose.json").read_text())["frames"]
+    found = [frame["people"][0]["box"] for frame in frames]
+    assert found == ["given", *["the whole image, refined"] * 2]
+
+
 def test_inputs_of_the_same_name_get_outputs_of_their_own(tmp_path, predictor):
     names = {"x/a.png": "x_a_png", "y/a.png": "y_a_png", "a.jpg": "a_jpg", "b.jpg": "b"}
     names |= {"1/z/c.png": "1_z_c_png", "2/z/c.png": "2_z_c_png"}
