@@ -46,7 +46,11 @@ def predict_mirrored(network: Callable[[Tensor], PoseOutput], images: Tensor, sp
 
 
 def mirrored_images(images: Tensor, spec: InputSpec) -> Tensor:
-    """Images `... x H x W` whose left and right change places about where normalised x is 0."""
+    """Images `... x H x W` whose left and right change places about their middle.
+
+    Normalised x is 0 there, but for the affine crop of a camera whose principal point lies elsewhere: its
+    mirror image moves the whole person by the same.
+    """
     flipped = images.flip(-1)
     if (spec.centre, spec.pixel_centres) == ("principal", "integer"):
         # Normalised x is 0 at pixel W/2 then, which flipping has moved to W/2 - 1.

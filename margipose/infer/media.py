@@ -230,7 +230,7 @@ def _video_frames(path: Path, container: Any, stream: Any, fps: float, seconds: 
 def _upright(frame: Any) -> NDArray[np.uint8]:
     """A frame's pixels as they are to be shown: telephones store a turn beside the picture."""
     image = frame.to_ndarray(format="rgb24")
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+    turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
