@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from margipose.check.labels import forget_labels
 from margipose.check.pictures import Picture, contact_sheet, look_at
 from margipose.check.report import CheckReport, Finding
-from margipose.check.sequences import Checked, Group, find_groups, row_of
-from margipose.data import h36m, load_records, lsp
+from margipose.check.sequences import Checked, Group, find_groups, row_of, usable_masks
+from margipose.data import h36m, load_records, lsp, mpii
 from margipose.data.custom_files import annotation_file, read_people
-from margipose.data.records import Records
+from margipose.data.records import EmptySplit, Records
 from margipose.draw import write_png
 
 __all__ = ["ImageCheck", "check_dataset", "check_records"]
@@ -30,6 +30,13 @@ _SPLITS: Mapping[str, Iterable[str]] = {
     "lspet": ("train", "val"),
 }
 """Of the known sets, without those that join others."""
+
+_FLAT: Mapping[str, tuple[str, Iterable[str]]] = {
+    "mpii": ("annot.h5", mpii.SPLITS),
+    "lsp": ("joints.mat", lsp.SPLITS),
+    "lspet": ("joints.mat", lsp.EXTENDED_SPLITS),
+}
+"""The file of a set's labels, and all splits."""
 
 SAMPLED = 8
 """Images that are decoded of every camera of a sequence, where not all are."""
@@ -64,6 +71,10 @@ def check_dataset(
     for part in [split] if split is not None else _splits(name, root):
         try:
             records = load_records(name, root, part, universal=False)
+        except EmptySplit:
+            if split is not None:
+                raise
+            continue
         except ValueError as error:
             if not _is_there(name, root, part):
                 raise
@@ -101,11 +112,10 @@ def _is_there(name: str, root: str | Path, split: str) -> bool:
         return any(any((root / part).glob("S*/Seq*/metadata.h5")) for part in parts)
     if name == "h36m":
         return any(any(root.glob(f"S{s}/*/annot.h5")) for s in h36m.SPLITS.get(split, ()))
-    try:
-        load_records(name, root, split)
-    except ValueError:
-        return False
-    return True
+    if name == "custom":
+        return split in _splits(name, root)
+    labels, splits = _FLAT.get(name, ("", ()))
+    return split in splits and (root / labels).is_file()
 
 
 def check_records(
@@ -118,7 +128,7 @@ def check_records(
 ) -> CheckReport:
     """Look for what is wrong in records, sequence by sequence.
 
-    Images have to be there and whole. Joints must be numbers, in front of the camera, of human size; they
+    Images have to be there and whole, and so do the masks that training uses. Joints must be numbers, in front of the camera, of human size; they
     must project to their 2D labels where the set has some, with the person's own left on the left.
     Sizes have to agree with the universal skeletons' and from sequence to sequence.
 
@@ -166,13 +176,10 @@ def _pictures(
         return None
     decoded, others = [], []
     for group in groups:
-        paths = [str(records.images[int(row)]) for row in group.rows]
-        if images == "all":
-            decoded += paths
-            continue
-        chosen = set(np.linspace(0, len(paths) - 1, SAMPLED).astype(int).tolist())
-        decoded += [p for i, p in enumerate(paths) if i in chosen]
-        others += [p for i, p in enumerate(paths) if i not in chosen]
+        chosen = set(np.linspace(0, len(group.rows) - 1, SAMPLED).astype(int).tolist())
+        for i, row in enumerate(group.rows):
+            paths = [str(records.images[int(row)]), *map(str, usable_masks(records, int(row)))]
+            (decoded if images == "all" or i in chosen else others).extend(paths)
     missing = {p: Picture(None, "no such file", True) for p in others if not Path(p).is_file()}
     return {**look_at(decoded, workers, progress), **missing}
 

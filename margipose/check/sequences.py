@@ -16,11 +16,12 @@ from margipose.check.labels import official_labels
 from margipose.check.pictures import Picture, camera_sizes
 from margipose.check.poses import Complaint, PoseFacts, compare, facts_of, judge, judge_scale
 from margipose.check.report import Finding, SequenceRow
+from margipose.composite import MASKS
 from margipose.data.mpi3d_files import read_index
 from margipose.data.records import Records
 from margipose.skeleton import CANONICAL
 
-__all__ = ["Checked", "Group", "find_groups", "row_of"]
+__all__ = ["Checked", "Group", "find_groups", "row_of", "usable_masks"]
 
 CHUNK = 4096
 """People that are looked at together."""
@@ -111,6 +112,7 @@ class Checked:
             rows = np.array([row for row, _ in broken])
             text = f"image cannot be decoded: {broken[0][1].reason}{self._others(rows)}"
             self._add("error", text, rows)
+        self._masks(pictures)
         sizes = [(row, p.size) for row, p in looked if p is not None and p.size is not None]
         if self.records.intrinsics_size is not None:
             wrong = []
@@ -121,6 +123,15 @@ class Checked:
             if wrong:
                 text = f"image has other proportions than the camera's {full[0]:.0f} x {full[1]:.0f}"
                 self._add("error", text, np.array(wrong))
+
+    def _masks(self, pictures: Mapping[str, Picture]) -> None:
+        looked = [(row, path) for row in self.group.rows for path in usable_masks(self.records, int(row))]
+        bad = [(row, path) for row, path in looked if (p := pictures.get(str(path))) and p.size is None]
+        if bad:
+            first = bad[0][1]
+            more = f"; and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+            text = f"mask is missing or cannot be decoded: {pictures[str(first)].reason}{more}"
+            self._add("error", text, np.unique([row for row, _ in bad]), first)
 
     def _others(self, rows: NDArray) -> str:
         """Names of further files, so far as there are few."""
@@ -211,6 +222,14 @@ class Checked:
         if name != "mpi3d" or self.group.directory is None:
             return None
         return read_index(self.group.directory / "metadata.h5").scale
+
+
+def usable_masks(records: Records, row: int) -> list[Path]:
+    """Files of the masks by which training replaces parts of a row's image."""
+    if records.usable_masks is None:
+        return []
+    flags = zip(MASKS, records.usable_masks[row].tolist())
+    return [records.masks[kind][row] for kind, usable in flags if usable and kind in records.masks]
 
 
 def row_of(sequence: str, cameras: Sequence[Checked], with_images: bool) -> SequenceRow:

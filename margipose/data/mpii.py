@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from margipose.data.flat import assumed_intrinsics, at_one_depth, image_sizes
 from margipose.data.hdf5 import open_hdf5, read_numbers
-from margipose.data.records import Records
+from margipose.data.records import EmptySplit, Records
 from margipose.skeleton import MPII
 
 __all__ = ["SPLITS", "load"]
@@ -59,7 +59,7 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
     }
     rows = np.flatnonzero(chosen[split])
     if not len(rows):
-        raise ValueError(
+        raise EmptySplit(
             f"{path}: mpii/{split} has no people: no row of `istrain` and valid.h5 belongs to it"
         )
     table = {k: v[rows] for k, v in table.items()}

@@ -19,7 +19,11 @@ from torch import Tensor
 from margipose.data.columns import ImagePaths, Repeated, StoredJoints, join, take
 from margipose.skeleton import Skeleton, convert, convert_valid
 
-__all__ = ["Records"]
+__all__ = ["EmptySplit", "Records"]
+
+
+class EmptySplit(ValueError):
+    """Nobody belongs to a split of a data set that is in order."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from margipose.check import check_dataset, check_records
 from margipose.data import load_records
@@ -16,6 +17,7 @@ from margipose.data.columns import Repeated
 from margipose.data.mpi3d_files import list_sequences
 from margipose.skeleton import CANONICAL, H36M, MPI3D, convert, mirror
 from tests.check.made import found, shown
+from tests.data.test_lsp import labels, photos
 
 
 @pytest.fixture
@@ -135,6 +137,29 @@ def test_sets_in_two_dimensions(people):
     shifted = records.intrinsics[:] + torch.tensor([0, 0, 1500.0, 0])
     moved = check_records(replace(flat, intrinsics=Repeated.constant(shifted[0], count)), images="none")
     assert moved.rows[0].outside > 0.3 and any("outside of their images" in f.what for f in moved.warnings)
+
+
+def test_a_photo_that_is_lost_does_not_hide_its_split(tmp_path):
+    photos(tmp_path, [f"im{n:05d}.jpg" for n in range(1, 33)])
+    savemat(tmp_path / "joints.mat", {"joints": labels(32)})
+    assert check_dataset("lspet", tmp_path).ok
+    (tmp_path / "images" / "im00003.jpg").write_bytes(b"")
+    report = check_dataset("lspet", tmp_path)
+    (error,) = found(report, "cannot be opened: ")
+    assert error.where == "lspet/train"
+    assert "im00003.jpg" in error.what
+    assert [r.sequence.split()[0] for r in report.rows] == ["val"]
+    for name, split in (("lspet", "test"), ("nothing", "train")):
+        with pytest.raises(ValueError, match="unknown"):
+            check_dataset(name, tmp_path, split)
+
+
+def test_images_lost_from_mpii(golden_dir, tmp_path):
+    with tarfile.open(golden_dir / "fixtures.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    root = tmp_path / "fixtures/mpii"
+    next((root / "images").iterdir()).unlink()
+    found(check_dataset("mpii", root), "cannot be opened: ")
 
 
 def test_shared_frames_and_fixtures_pass(frames, golden_dir, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from margipose.check import check_dataset, check_records
+from margipose.check.sequences import usable_masks
 from margipose.data import load_records
 from margipose.data.mpi3d_calibration import read_calibration, write_calibration
 from margipose.data.mpi3d_files import (
@@ -87,6 +88,19 @@ def test_damaged_images(data, damage):
     report = check_dataset("mpi3d", data)
     assert [f.where for f in found(report, "image cannot be decoded")] == [str(path)]
     assert len(report.errors) == 1 and report.rows[0].unreadable == 1
+
+
+@pytest.mark.parametrize("images", ["all", "sample"])
+def test_masks_are_looked_at_too(data, images):
+    records = load_records("mpi3d", data, "train", universal=False)
+    row = next(i for i in range(len(records)) if usable_masks(records, i))
+    mask = usable_masks(records, row)[0]
+    mask.unlink()
+    (error,) = found(check_dataset("mpi3d", data, images=images), "mask is missing or cannot be decoded")
+    assert error.where == str(mask)
+    mask.write_bytes(b"not a PNG")
+    errors = check_dataset("mpi3d", data).errors
+    assert [e.where for e in errors] == [str(mask)]
 
 
 def test_images_are_decoded_in_several_processes(data):
