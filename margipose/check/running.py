@@ -128,9 +128,10 @@ def check_records(
 ) -> CheckReport:
     """Look for what is wrong in records, sequence by sequence.
 
-    Images have to be there and whole, and so do the masks that training uses. Joints must be numbers, in front of the camera, of human size; they
-    must project to their 2D labels where the set has some, with the person's own left on the left.
-    Sizes have to agree with the universal skeletons' and from sequence to sequence.
+    Images have to be there and whole, and so do the masks that training uses. Joints must be numbers, in
+    front of the camera, of human size; they must project to their 2D labels where the set has some, with the
+    person's own left on the left. Sizes have to agree with the universal skeletons' and from sequence to
+    sequence.
 
     Args:
         records: with each person's own size (`universal=False`).
