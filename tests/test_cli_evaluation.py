@@ -5,13 +5,21 @@ import importlib.util
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from margipose.cli import build_parser, main
 from margipose.data import load_records
-from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, read_predictions, score_records
+from margipose.evaluate import (
+    PAPERS,
+    PROTOCOLS,
+    get_protocol,
+    read_predictions,
+    score_records,
+    write_predictions,
+)
 from margipose.skeleton import CANONICAL
 from tests.printed import one_line
 
@@ -67,6 +75,20 @@ def test_predictions_need_neither_network_nor_images(data, tmp_path, capsys):
     assert r"\bottomrule" in files["latex"].read_text()
     assert "left_wrist" in out
     assert "Nibali" in out, "published results are beside ours"
+
+
+def test_metrics_that_predictions_do_not_allow_are_refused_before_anything_is_written(data, tmp_path, capsys):
+    made = read_predictions(data / "old.npz")
+    names = tuple(j for j in CANONICAL.joints if j != "spine")
+    joints = made.canonical()[:, CANONICAL.indices(names)].numpy()
+    write_predictions(replace(made, joints=joints, joint_names=names), tmp_path / "p.npz")
+    words = ["eval", "--predictions", str(tmp_path / "p.npz"), *on(data), "--json", str(tmp_path / "t.json")]
+    assert main([*words, "--metrics", "mpjpe,p_mpjpe"]) == 2
+    err = capsys.readouterr().err
+    assert "--metrics p_mpjpe: " in err
+    assert "spine, too, which were not predicted" in err
+    assert not (tmp_path / "t.json").exists()
+    assert main(words) == 0
 
 
 def test_a_network_with_flip_or_ten_crops_and_its_predictions(people, tiny_weights, tmp_path, capsys):

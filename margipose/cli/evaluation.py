@@ -162,6 +162,9 @@ def _eval(args: argparse.Namespace) -> None:
         notes += ["Poses are what an image and its mirror image agree on."] if args.flip else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
         notes += ["Poses are the surest of those from four sides of each image."] if args.any_way_up else []
+    left = {m.name for m in evaluation.protocol.metrics}
+    if lost := [metric for metric in args.metrics or () if metric not in left]:
+        raise ValueError(f"--metrics {','.join(lost)}: {evaluation.protocol.about}")
     shown = args.metrics or [m.name for m in evaluation.protocol.metrics[:_SHOWN]]
     results, joints = results_table(evaluation), joints_table(evaluation)
     literature = published_table(evaluation, name)

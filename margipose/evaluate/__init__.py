@@ -9,7 +9,7 @@ from margipose.evaluate.published import PUBLISHED, Published, published
 from margipose.evaluate.results import Evaluation, Row, score_records
 from margipose.evaluate.running import check_evaluation, evaluate, joints_in_camera, predict, predict_joints
 from margipose.evaluate.scoring import Scores, joint_values, labels, score
-from margipose.evaluate.selection import select
+from margipose.evaluate.selection import scored, select
 from margipose.evaluate.tables import (
     document,
     format_table,
@@ -58,6 +58,7 @@ __all__ = [
     "score",
     "score_predictions",
     "score_records",
+    "scored",
     "select",
     "write_predictions",
 ]

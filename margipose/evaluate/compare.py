@@ -17,7 +17,7 @@ from margipose.data import Records
 from margipose.evaluate.bootstrap import bootstrap_interval, interval_note, weighted_mean
 from margipose.evaluate.formats import Cell, Column, Interval, Table, table_mapping
 from margipose.evaluate.matching import describe_row, identify, match
-from margipose.evaluate.predictions import Predictions, score_predictions
+from margipose.evaluate.predictions import Predictions, score_predictions, without_unfitted
 from margipose.evaluate.protocols import Metric, Protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import joint_values
@@ -139,6 +139,8 @@ def compare_predictions(
         names: what tables call them; their sources by default.
         allow_missing: compare the records that have both predictions, if others have not.
     """
+    for predictions in (first, second):  # by the same metrics
+        protocol = without_unfitted(protocol, predictions.canonical())
     scored = (
         score_predictions(p, records, protocol, allow_missing=allow_missing, check=check)
         for p in (first, second)

@@ -215,7 +215,7 @@ def score_predictions(
         )
     chosen = select(records, protocol).converted(CANONICAL)
     joints = predictions.canonical()
-    protocol = _without_unfitted(protocol, joints)
+    protocol = without_unfitted(protocol, joints)
     needed = _needed(protocol)
     _check_joints(predictions, joints, needed, protocol)
     pairs = match(predictions.ids, chosen, source, allow_missing=allow_missing, check=check)
@@ -238,7 +238,7 @@ def _needed(protocol: Protocol) -> list[int]:
     return [CANONICAL.index(j) for j in CANONICAL.joints if j in used]
 
 
-def _without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
+def without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
     """A protocol without what it aligns, if joints that alignments are fitted to were never predicted.
 
     What is not aligned needs the joints that are scored only.
@@ -246,7 +246,7 @@ def _without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
     predicted = joints.isfinite().all(-1).any(0)
     unfitted = [j for j in protocol.aligned_by if not predicted[CANONICAL.index(j)]]
     plain = tuple(m for m in protocol.metrics if m.alignment == "none")
-    if not unfitted or not plain:
+    if not unfitted or len(plain) in (0, len(protocol.metrics)):
         return protocol
     dropped = [m.heading for m in protocol.metrics if m.alignment != "none"]
     about = (

@@ -146,6 +146,14 @@ class Protocol:
     sequences: int = 0
     papers: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        for alignment in {m.alignment for m in self.metrics}:
+            if len({m.reflection for m in self.metrics if m.alignment == alignment}) > 1:
+                raise ValueError(
+                    f"protocol {self.name}: expected metrics of alignment {alignment!r} that all allow "
+                    "mirroring or all do not"
+                )
+
     @property
     def universal(self) -> bool:
         """Whether labels are skeletons at universal scale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from margipose.data import Records
 from margipose.evaluate.protocols import SETTINGS, Protocol
 
-__all__ = ["differences", "groups_of", "select", "sequences_of"]
+__all__ = ["differences", "groups_of", "scored", "select", "sequences_of"]
 
 
 def select(records: Records, protocol: Protocol) -> Records:
@@ -34,6 +35,22 @@ def select(records: Records, protocol: Protocol) -> Records:
         chosen &= (frames - 1) % protocol.stride == 0
         _check_gaps(records, protocol, chosen, frames)
     return records if chosen.all() else records.select(chosen)
+
+
+def scored(records: Records, protocol: Protocol) -> tuple[Records, Protocol]:
+    """The records that a protocol scores; if some are not there, all records, by a protocol that says so.
+
+    For the evaluation of a training, which is to compare networks with each other on whatever there is.
+    """
+    if records.name == f"{protocol.dataset}/{protocol.split}":
+        try:
+            return select(records, protocol), protocol
+        except ValueError:
+            pass
+    elif not (protocol.subjects or protocol.cameras or protocol.stride):
+        return records, protocol
+    about = f"{protocol.about}; but of all of {records.name}, whatever subjects, cameras and frames it has"
+    return records, replace(protocol, subjects=(), cameras=(), stride=0, about=about)
 
 
 def _column(records: Records, protocol: Protocol, column: str) -> NDArray[np.integer]:

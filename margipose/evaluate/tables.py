@@ -145,7 +145,7 @@ def _averaging(how: Averaging) -> str:
 
 def _notes(evaluation: Evaluation, metrics: Sequence[Metric], intervals: bool) -> list[str]:
     protocol = evaluation.protocol
-    notes = [f"{protocol.about}.", f"The value to quote is {_averaging(protocol.averaging)}."]
+    notes = [f"{protocol.about}.", f"The value to quote is {_averaging(evaluation.averaging)}."]
     notes += differences(evaluation.records, protocol)
     if any(m.reflection for m in metrics):
         notes.append(

@@ -174,6 +174,17 @@ def test_predictions_are_compared_where_both_are(pair):
         compare(pair[0], other)
 
 
+def test_predictions_with_and_without_joints_that_are_only_fitted(pair):
+    protocol = dataclasses.replace(PROTOCOL, joints=get_protocol("h36m_s11").joints)
+    whole, other = (predictions_of(e) for e in pair)
+    names = [j for j in CANONICAL.joints if j not in ("spine", "head")]
+    part = dataclasses.replace(other, joints=other.joints[:, CANONICAL.indices(names)], joint_names=names)
+    for two in ((whole, part), (part, whole)):
+        comparison = compare_predictions(*two, RECORDS, protocol)
+        for one in (comparison.first, comparison.second):
+            assert [m.name for m in one.protocol.metrics] == ["mpjpe", "pck", "auc"]
+
+
 # --- Curves -----------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from margipose.data import DATASETS
-from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, labels, published, select
+from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, labels, published, scored, select
 from margipose.evaluate.protocols import TORSO
 from margipose.evaluate.published import PUBLISHED
 from margipose.evaluate.selection import differences, groups_of, sequences_of
@@ -98,6 +98,33 @@ def test_other_subjects_and_cameras_are_left_out():
     training = dataclasses.replace(records, ids={**records.ids, "subject": np.full(len(records), 5)})
     with pytest.raises(ValueError, match="protocol h36m scores subject 9, 11, of which there is none"):
         select(training, get_protocol("h36m"))
+
+
+def test_a_training_is_evaluated_on_what_there_is():
+    protocol = get_protocol("h36m")
+    test = {"name": "h36m/test"}
+    dense = dataclasses.replace(h36m_records(range(1, 140)), **test)
+    chosen, same = scored(dense, protocol)
+    assert np.unique(chosen.ids["frame"]).tolist() == [1, 65, 129]
+    assert same is protocol
+    for records in (
+        dataclasses.replace(h36m_records(range(1, 700, 5)), **test),  # of the frames, each fifth
+        dataclasses.replace(dense, name="h36m/trainval"),
+    ):
+        chosen, other = scored(records, protocol)
+        assert chosen is records
+        assert select(records, other) is records
+        assert f"but of all of {records.name}" in other.about
+    flat = get_protocol("mpii")
+    records = dataclasses.replace(dense, name="mpii/val")
+    assert scored(records, flat) == (records, flat)
+
+
+def test_metrics_of_one_alignment_mirror_alike():
+    protocol = get_protocol("h36m")
+    mirrored = dataclasses.replace(protocol.metric("p_mpjpe"), name="mirrored", reflection=True)
+    with pytest.raises(ValueError, match="h36m: expected metrics of alignment 'similarity' that all allow"):
+        dataclasses.replace(protocol, metrics=(*protocol.metrics, mirrored))
 
 
 def test_missing_frames_are_noticed():

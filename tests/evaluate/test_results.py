@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from margipose.evaluate import get_protocol, labels, published_table, score_records
+from margipose.evaluate import get_protocol, labels, published_table, results_table, score_records
 from margipose.evaluate.bootstrap import (
     bootstrap_interval,
     bootstrap_means,
@@ -76,6 +76,7 @@ def test_without_known_actions_the_mean_is_over_poses(evaluation):
     assert found.averaging == "frames"
     assert found.headline() == found.overall()
     assert "This evaluation's value: the mean over all poses." in published_table(found).notes
+    assert "The value to quote is the mean over all poses." in results_table(found).notes
     assert [r.group for r in found.rows()] == ["all"]
 
 
