@@ -17,7 +17,7 @@ from margipose import checkpoint
 from margipose.config import TrainConfig
 from margipose.data import PoseDataset
 from margipose.data.loading import naming_dead_workers
-from margipose.evaluate import Evaluation, Protocol, check_evaluation, default_protocol, get_protocol
+from margipose.evaluate import Evaluation, Protocol, check_evaluation, default_protocol, get_protocol, scored
 from margipose.train.batches import Batch, batch_parts, check_batch, examples_of
 from margipose.train.device import pick_device
 from margipose.train.distributed import World, evaluate_together, joined, mark
@@ -151,13 +151,11 @@ class _Run:
         self.protocol: Protocol | None = None
         with world.agreed():
             if config.eval_set:
-                self.protocol = get_protocol(
-                    default_protocol(config.eval_set.split("/")[0], config.model.dims)
-                )
-                first = self.protocol.metrics[0].name
-                self.best_metric = self.protocol.metric(config.best_metric or first)
-                records = load_set(config, config.eval_set, self.protocol.universal)
-                check_evaluation(records, self.protocol, config.model.dims)
+                protocol = get_protocol(default_protocol(config.eval_set.split("/")[0], config.model.dims))
+                self.best_metric = protocol.metric(config.best_metric or protocol.metrics[0].name)
+                records = load_set(config, config.eval_set, protocol.universal)
+                check_evaluation(records, protocol, config.model.dims)
+                records, self.protocol = scored(records, protocol)
                 self.evaluated = PoseDataset(records, config.input)
             self.engine = Engine(config, device, world)
         self.about = provenance(config)  # now: by the end, the commit may be another
