@@ -78,8 +78,8 @@ def make_synthetic(
     """Make a data set of synthetic people, in MPI-INF-3DHP's prepared layout, without any download.
 
     Each sequence is one person in one short clip before fixed cameras. Sequences that are already complete
-    are kept, so a run that was interrupted can be repeated, and `frames` can be raised. The files depend on
-    the options only, not on `workers`.
+    are kept, so a run that was interrupted can be repeated, and `frames` can be raised; a lower number
+    removes nothing. The files depend on the options only, not on `workers`.
 
     Args:
         root: folder to hold `train`, `val` and `test`; made if need be.
@@ -191,4 +191,6 @@ def _complete(root: Path, plan: SequencePlan) -> bool:
     path = sequence_dir(root, plan.split, plan.subject, plan.sequence) / "metadata.h5"
     if not path.is_file():
         return False
-    return tuple(len(f) for f in read_index(path).interesting_frames.values()) == plan.counts
+    # Of a larger set it may hold more, which is kept.
+    held = [len(f) for f in read_index(path).interesting_frames.values()]
+    return len(held) >= len(plan.counts) and all(h >= n for h, n in zip(held, plan.counts))

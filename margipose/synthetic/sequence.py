@@ -189,11 +189,13 @@ def _cameras(rng: np.random.Generator, plan: SequencePlan, joints: Array, views:
 
 
 def _photos(rng: np.random.Generator, split: str, options: Options, count: int) -> list[NDArray[np.uint8]]:
-    """Some of the user's backgrounds that belong to a split: of ten, the last two are val's and test's."""
+    """Some of the user's backgrounds that belong to a split: of every ten the last two are val's and test's,
+    of fewer as well."""
     files = options.backgrounds
     if not files:
         return []
-    parts = {"val": files[8::10] or files[-2:-1], "test": files[9::10] or files[-1:]}
+    few = len(files) < 10
+    parts = {"val": files[-2:-1] if few else files[8::10], "test": files[-1:] if few else files[9::10]}
     others = {*parts["val"], *parts["test"]}
     own = parts.get(split) or [f for f in files if f not in others]
     return [read_image(own[rng.integers(len(own))]) for _ in range(count)]

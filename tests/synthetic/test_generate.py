@@ -275,6 +275,12 @@ def test_resumes_where_it_was_interrupted(tmp_path):
     assert before.items() <= digests(tmp_path).items()
     make_synthetic(tmp_path, 9, size=32, progress=lambda *c: calls.append(c))
     assert calls[-2:] == [(9, 9), (9, 9)]
+    # Fewer frames take none away.
+    before = digests(tmp_path)
+    for fewer in (6, 3):
+        make_synthetic(tmp_path, fewer, size=32, progress=lambda *c: calls.append(c))
+        assert calls[-1] == (fewer, fewer)
+    assert digests(tmp_path) == before
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -359,6 +365,15 @@ def test_splits_have_different_backgrounds(tmp_path):
     assert len(own["train"]) == 16
     assert len(own["val"]) == len(own["test"]) == 2
     assert not own["train"] & own["val"] | own["train"] & own["test"] | own["val"] & own["test"]
+
+
+@pytest.mark.parametrize("number", [3, 8, 9, 10, 11])
+def test_few_backgrounds_differ_between_the_splits_too(number, monkeypatch):
+    monkeypatch.setattr(sequence, "read_image", lambda path: path)
+    options = Options(backgrounds=tuple(map(str, range(number))))
+    rng = np.random.default_rng(0)
+    own = [set(sequence._photos(rng, s, options, 200)) for s in ("train", "val", "test")]
+    assert sorted(photo for photos in own for photo in photos) == sorted(options.backgrounds)
 
 
 def test_a_sequence_does_not_depend_on_how_much_of_it_is_wanted(tmp_path):
