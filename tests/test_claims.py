@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.claims import __main__ as command
 from experiments.claims import a_differentiable, d_speed, f_memory, training
 from experiments.claims.__main__ import CLAIMS, main
 from experiments.claims.figures import JOINTS, batch_of, draw_people
@@ -112,6 +113,15 @@ def test_memory_of_volumetric_heatmaps_is_larger():
     assert found["volumetric"]["outputs"] * 3 == found["marginal"]["outputs"] * 32
 
 
+def kept(out):
+    return {p.stem for p in (out / "tiny" / "trainings").glob("*.json")}
+
+
+def keys_of(letter):
+    jobs = getattr(command._module(letter), "jobs", None)
+    return {job.key for job in jobs(SIZES["tiny"]).values()} if jobs else set()
+
+
 @pytest.mark.parametrize("letter", CLAIMS)
 def test_every_claim_is_measured_drawn_and_written_down(letter, alone, tmp_path_factory, capsys, monkeypatch):
     small = {"seeds": (0, 1), "steps": 1, "count": 4, "stacks": (1,), "stages": (1, 2), "px_resolutions": 16}
@@ -119,7 +129,10 @@ def test_every_claim_is_measured_drawn_and_written_down(letter, alone, tmp_path_
     out = tmp_path_factory.getbasetemp() / "claims"  # claims d and e share their trainings
     results = out / "RESULTS.md"
     words = [letter, "--size", "tiny", "--out", str(out), "--results", str(results)]
+    before = kept(out)
     assert main(words) == 0
+    keys = keys_of(letter)
+    assert kept(out) - before <= keys <= kept(out)
     document = json.loads((out / "tiny" / f"{letter}.json").read_text())
     assert document["holds"] in ("yes", "no", "partly")
     assert all(len(row) == len(document["headers"]) for row in document["rows"])
@@ -132,6 +145,27 @@ def test_every_claim_is_measured_drawn_and_written_down(letter, alone, tmp_path_
     before = (out / "tiny" / f"{letter}.json").stat().st_mtime_ns
     assert main(words) == 0
     assert (out / "tiny" / f"{letter}.json").stat().st_mtime_ns == before
+
+
+def test_measuring_again_forgets_no_other_claims_trainings(tmp_path, monkeypatch):
+    out, every = tmp_path / "tiny", {key for letter in CLAIMS for key in keys_of(letter)} | {"other"}
+    monkeypatch.setattr(command, "_measure", lambda *_: {**DOCUMENT, "holds": "again"})
+
+    def again(*letters):
+        (out / "trainings").mkdir(exist_ok=True, parents=True)
+        for key in every:
+            (out / "trainings" / f"{key}.json").write_text("{}")
+            (out / "trainings" / f"{key}.npz").touch()
+        for letter in CLAIMS:
+            (out / f"{letter}.spent").write_text("1")
+        assert main([*letters, "--again", "--size", "tiny", "--out", str(tmp_path)]) == 0
+        assert {p.stem for p in (out / "trainings").glob("*.npz")} == kept(tmp_path)
+        return kept(tmp_path), {p.stem for p in out.glob("*.spent")}
+
+    assert again("f") == (every, set(CLAIMS) - {"f"})
+    assert again("b", "g") == (every - keys_of("b") - keys_of("g"), set(CLAIMS) - {"b", "g"})
+    assert keys_of("g") & keys_of("d") and keys_of("d") == keys_of("e"), "some trainings are shared"
+    assert again() == (set(), set())
 
 
 def test_minutes_are_those_of_all_starts(alone, tmp_path, monkeypatch):
@@ -191,33 +225,60 @@ def test_differentiability_holds_whatever_the_size(alone, tmp_path):
     assert found["numbers"]["heatmap matching"]["gradient_at_first_layer"] == 0
 
 
+DOCUMENT = {
+    "claim": "It works.",
+    "holds": "partly",
+    "says": "Half of it.",
+    "setup": "Small.",
+    "headers": ["x"],
+    "rows": [["1"]],
+    "minutes": 1.0,
+    "environment": {
+        "processor": "2 cores",
+        "commit": "0123456789",
+        "changed": [],
+        "python": "3.11",
+        "packages": {"torch": "2"},
+    },
+}
+
+
+def test_claims_that_were_measured_elsewhere_stay_in_the_results(tmp_path, capsys):
+    results, out = tmp_path / "RESULTS.md", tmp_path / "tiny"
+    words = ["--size", "tiny", "--out", str(tmp_path), "--results", str(results)]
+    out.mkdir()
+    for letter in "abc":
+        (out / f"{letter}.json").write_text(json.dumps(DOCUMENT))
+        assert main([letter, *words]) == 0
+    text = results.read_text()
+    (out / "b.json").write_text(json.dumps({**DOCUMENT, "says": "All of it."}))
+    for letter in "ac":
+        (out / f"{letter}.json").rename(out / f"{letter}.away")
+    capsys.readouterr()
+    assert main(["b", *words]) == 0
+    assert results.read_text() == text
+    assert (
+        f"{results} (left as it is: of its claims, a, c were not measured in {out})\n"
+        in capsys.readouterr().out
+    )
+    for letter in "ac":
+        (out / f"{letter}.away").rename(out / f"{letter}.json")
+    assert main(["b", *words]) == 0
+    assert results.read_text().count("All of it.") == 1
+    assert results.read_text().replace("All of it.", "Half of it.") == text
+
+
 def test_the_rest_of_the_results_stays_as_it_is(tmp_path):
     results, found = tmp_path / "RESULTS.md", tmp_path / "found"
     found.mkdir()
-    document = {
-        "claim": "It works.",
-        "holds": "partly",
-        "says": "Half of it.",
-        "setup": "Small.",
-        "headers": ["x"],
-        "rows": [["1"]],
-        "minutes": 1.0,
-        "environment": {
-            "processor": "2 cores",
-            "commit": "0123456789",
-            "changed": [],
-            "python": "3.11",
-            "packages": {"torch": "2"},
-        },
-    }
-    (found / "a.json").write_text(json.dumps(document))
+    (found / "a.json").write_text(json.dumps(DOCUMENT))
     results.write_text("# Results\n\nMine.\n")
     write_section(results, found, "small")
     text = results.read_text()
     assert text.startswith("# Results\n\nMine.\n\n" + BEGIN)
     assert "**Holds here: partly.** Half of it." in text
     results.write_text(text + "\n## After\n")
-    (found / "a.json").write_text(json.dumps({**document, "says": "Nothing."}))
+    (found / "a.json").write_text(json.dumps({**DOCUMENT, "says": "Nothing."}))
     write_section(results, found, "small")
     assert results.read_text() == text.replace("Half of it.", "Nothing.") + "\n## After\n"
     (found / "trainings").mkdir()

@@ -5,6 +5,7 @@
     python -m experiments.claims --size large       # on a GPU
 
 Each prints a table and leaves <letter>.json and <letter>.png in `runs/claims/<size>`. Those of size `small`
-are also written into experiments/RESULTS.md. The pictures that networks learn from are drawn (`figures`),
-so nothing needs to be downloaded; every training is kept (`training`), so nothing is computed twice.
+are also written into experiments/RESULTS.md, once all claims that it tells of are there. The pictures that
+networks learn from are drawn (`figures`), so nothing needs to be downloaded; every training is kept
+(`training`), so nothing is computed twice.
 """

@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("claims", nargs="*", metavar="LETTER", help=f"which (default: {' '.join(CLAIMS)})")
     parser.add_argument("--size", choices=SIZES, default="small", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="default: %(default)s")
-    parser.add_argument("--again", action="store_true", help="measure again, with new trainings")
+    parser.add_argument(
+        "--again", action="store_true", help="measure again, with new trainings of these claims"
+    )
     parser.add_argument(
         "--results",
         type=Path,
@@ -55,9 +58,7 @@ def main(words: list[str] | None = None) -> int:
         parser.error(f"unknown claim {unknown[0]!r}; valid: {', '.join(CLAIMS)}")
     out = args.out / args.size
     if args.again:
-        shutil.rmtree(out / TRAININGS, ignore_errors=True)
-        for path in out.glob("?.spent"):
-            path.unlink()
+        _forget(args.claims, SIZES[args.size], out)
     for letter in args.claims or CLAIMS:
         path = out / f"{letter}.json"
         if path.exists() and not args.again:
@@ -67,19 +68,37 @@ def main(words: list[str] | None = None) -> int:
         tqdm.write(_text(letter, document))
     results = args.results or (Path(__file__).parents[1] / "RESULTS.md" if args.size == "small" else None)
     if results is not None:
-        write_section(results, out, args.size)
-        print(f"section: {results}")
+        lost = write_section(results, out, args.size)
+        why = f" (left as it is: of its claims, {', '.join(lost)} were not measured in {out})" if lost else ""
+        print(f"section: {results}{why}")
     print(f"plots and numbers: {out}")
     return 0
+
+
+def _forget(letters: list[str], size: Size, out: Path) -> None:
+    """Remove the trainings of claims, or all, and the minutes of their interrupted starts."""
+    for letter in letters or CLAIMS:
+        (out / f"{letter}.spent").unlink(missing_ok=True)
+    if not letters:
+        shutil.rmtree(out / TRAININGS, ignore_errors=True)
+        return
+    for letter in letters:
+        jobs = getattr(_module(letter), "jobs", None)  # some claims train nothing
+        for job in jobs(size).values() if jobs else ():
+            for path in (out / TRAININGS).glob(f"{job.key}.*"):
+                path.unlink()
+
+
+def _module(letter: str) -> ModuleType:
+    return importlib.import_module(f"experiments.claims.{CLAIMS[letter]}")
 
 
 def _measure(letter: str, size: Size, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     spent = out / f"{letter}.spent"  # minutes of starts that were interrupted; their trainings are kept
     before = float(spent.read_text()) if spent.exists() else 0.0
-    module = importlib.import_module(f"experiments.claims.{CLAIMS[letter]}")
     try:
-        found: Findings = module.measure(size, out / TRAININGS)
+        found: Findings = _module(letter).measure(size, out / TRAININGS)
     except BaseException:
         with replacing(spent) as temporary:
             temporary.write_text(str(before + (time.monotonic() - started) / 60))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.claims.sizes import STRATEGIES, Size, hourglass
-from experiments.claims.training import train_all
+from experiments.claims.training import Job, train_all
 from margipose.model import ModelSpec
 
-__all__ = ["COMPARED", "architectures", "trained"]
+__all__ = ["COMPARED", "architectures", "jobs", "trained"]
 
 COMPARED = ("heatmap matching", "DSNT + JS")
 
@@ -27,12 +27,17 @@ def architectures(size: Size) -> dict[str, dict[str, ModelSpec]]:
     return found
 
 
-def trained(size: Size, folder: Path) -> dict[tuple[str, str, int], dict]:
-    """Results by architecture, strategy and seed."""
-    jobs = {
+def jobs(size: Size) -> dict[tuple[str, str, int], Job]:
+    """Trainings by architecture, strategy and seed."""
+    return {
         (name, strategy, seed): size.job(spec, seed)
         for name, by in architectures(size).items()
         for strategy, spec in by.items()
         for seed in size.seeds
     }
-    return dict(zip(jobs, train_all(list(jobs.values()), folder, "d, e: architectures")))
+
+
+def trained(size: Size, folder: Path) -> dict[tuple[str, str, int], dict]:
+    """Results by architecture, strategy and seed."""
+    wanted = jobs(size)
+    return dict(zip(wanted, train_all(list(wanted.values()), folder, "d, e: architectures")))

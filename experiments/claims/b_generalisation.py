@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from experiments.claims.findings import COLOURS, Findings, Value
 from experiments.claims.sizes import STRATEGIES, Size, hourglass
-from experiments.claims.training import Drawn, train_all
+from experiments.claims.training import Drawn, Job, train_all
 from margipose.draw.figures import new_figure, small_text
 from margipose.heads import HeadSpec
 from margipose.model import ModelSpec
@@ -17,25 +17,29 @@ if TYPE_CHECKING:
 
 SCALE = 0.6
 TRAINED, ELSEWHERE = Drawn(SCALE, (0, 0, 0.5, 1)), Drawn(SCALE, (0.5, 0, 1, 1))
+TESTS = {"left": TRAINED, "right": ELSEWHERE}
+
+
+def jobs(size: Size) -> dict[tuple[str, str, int], Job]:
+    """Trainings with people in the left half of the image, by network, strategy and seed."""
+    return {
+        (network, strategy, seed): size.job(spec, seed, train=TRAINED, tests=TESTS)
+        for network, by in _networks(size).items()
+        for strategy, spec in by.items()
+        for seed in size.seeds
+    }
 
 
 def measure(size: Size, folder: Path) -> Findings:
     """Train with people in the left half of the image; test there, and in the right half."""
-    networks = _networks(size)
-    tests = {"left": TRAINED, "right": ELSEWHERE}
-    jobs = {
-        (network, strategy, seed): size.job(spec, seed, train=TRAINED, tests=tests)
-        for network, by in networks.items()
-        for strategy, spec in by.items()
-        for seed in size.seeds
-    }
-    results = dict(zip(jobs, train_all(list(jobs.values()), folder, "b: places")))
+    networks, wanted = _networks(size), jobs(size)
+    results = dict(zip(wanted, train_all(list(wanted.values()), folder, "b: places")))
     values: dict[str, dict[str, dict[str, Value]]] = {n: {} for n in networks}
     rows = []
     for network, by in networks.items():
         for strategy in by:
             of = [results[network, strategy, s]["tests"] for s in size.seeds]
-            found = {side: Value.of([r[side]["pck10"] for r in of]) for side in tests}
+            found = {side: Value.of([r[side]["pck10"] for r in of]) for side in TESTS}
             found["kept"] = Value.of([r["right"]["pck10"] / max(r["left"]["pck10"], 0.01) for r in of])
             values[network][strategy] = found
             rows.append([network, strategy, *(v.text(100) for v in found.values())])

@@ -6,23 +6,27 @@ from pathlib import Path
 
 from experiments.claims.findings import COLOURS, Findings, Value
 from experiments.claims.sizes import STRATEGIES, Size, hourglass
-from experiments.claims.training import train_all
+from experiments.claims.training import Job, train_all
 from margipose.draw.figures import new_figure, small_text
 
 STRIDES = (16, 8, 4, 2)
 
 
-def measure(size: Size, folder: Path) -> Findings:
-    """Accuracy of each strategy over the resolution of its heatmaps, of the same pictures."""
+def jobs(size: Size) -> dict[tuple[str, int, int], Job]:
+    """Trainings by strategy, stride of the heatmaps and seed."""
     px = size.px_resolutions
-    strides = [s for s in STRIDES if px // s >= 2]
-    jobs = {
+    return {
         (name, stride, seed): size.job(hourglass(size, head, px, stride), seed, size=px)
         for name, head in STRATEGIES.items()
-        for stride in strides
+        for stride in _strides(size)
         for seed in size.seeds
     }
-    results = dict(zip(jobs, train_all(list(jobs.values()), folder, "c: resolutions")))
+
+
+def measure(size: Size, folder: Path) -> Findings:
+    """Accuracy of each strategy over the resolution of its heatmaps, of the same pictures."""
+    px, strides, wanted = size.px_resolutions, _strides(size), jobs(size)
+    results = dict(zip(wanted, train_all(list(wanted.values()), folder, "c: resolutions")))
     metrics = ("pck5", "pck10")
 
     def of(name: str, stride: int, metric: str) -> list[float]:
@@ -62,6 +66,10 @@ def measure(size: Size, folder: Path) -> Findings:
         },
         figure=_figure(values),
     )
+
+
+def _strides(size: Size) -> list[int]:
+    return [s for s in STRIDES if size.px_resolutions // s >= 2]
 
 
 def _figure(values: dict):

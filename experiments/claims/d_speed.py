@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.claims.architectures import COMPARED, architectures, trained
+from experiments.claims.architectures import COMPARED, architectures, jobs, trained
 from experiments.claims.findings import COLOURS, Findings, Value
 from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
 from margipose.model import build_model
 from margipose.train.device import pick_device
+
+__all__ = ["jobs", "measure"]
 
 ROUNDS = 30
 

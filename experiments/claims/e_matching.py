@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.claims.architectures import COMPARED, architectures, trained
+from experiments.claims.architectures import COMPARED, architectures, jobs, trained
 from experiments.claims.findings import COLOURS, Findings, Value, verdict
 from experiments.claims.sizes import Size
 from margipose.draw.figures import new_figure, small_text
+
+__all__ = ["jobs", "measure"]
 
 
 def measure(size: Size, folder: Path) -> Findings:

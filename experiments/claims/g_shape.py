@@ -27,16 +27,21 @@ the middle of every heatmap (PCK 5 %), at 0.1 PCK 7 %, at 0.01 18 %, at 0.001 75
 SHOWN = ("head_top", "left_elbow", "left_wrist", "right_wrist", "right_knee", "right_ankle")
 
 
-def measure(size: Size, folder: Path) -> Findings:
-    """Entropy, peak, spread and modes of the heatmaps, without and with each regulariser."""
-    jobs: dict[tuple[str, int], Job] = {
+def jobs(size: Size) -> dict[tuple[str, int], Job]:
+    """Trainings by regulariser and seed."""
+    return {
         (name, seed): size.job(
             hourglass(size, HeadSpec(regulariser=name, weight=WEIGHTS[name]), size.px), seed
         )
         for name in WEIGHTS
         for seed in size.seeds
     }
-    results = dict(zip(jobs, train_all(list(jobs.values()), folder, "g: regularisers")))
+
+
+def measure(size: Size, folder: Path) -> Findings:
+    """Entropy, peak, spread and modes of the heatmaps, without and with each regulariser."""
+    wanted = jobs(size)
+    results = dict(zip(wanted, train_all(list(wanted.values()), folder, "g: regularisers")))
     keys = ("entropy", "peak", "spread", "modes")
     values = {}
     for name in WEIGHTS:
@@ -87,7 +92,7 @@ def measure(size: Size, folder: Path) -> Findings:
         "The target's deviation is 1 cell. Regularisers have the weight 1, that of variance, in cells to "
         f"the fourth power, {WEIGHTS['variance']:g}: with 1, they learn a spot in the middle and no more.",
         numbers={n: {k: [x.mean, x.half] for k, x in v.items()} for n, v in values.items()},
-        figure=_figure({name: jobs[name, size.seeds[0]] for name in WEIGHTS}, folder),
+        figure=_figure({name: wanted[name, size.seeds[0]] for name in WEIGHTS}, folder),
     )
 
 
@@ -99,14 +104,14 @@ def _gain(results: dict[tuple[str, int], dict[str, Any]], name: str, size: Size)
     return Value.of([pck[name, seed] - pck["none", seed] for seed in size.seeds])
 
 
-def _figure(jobs: dict[str, Job], folder: Path):
+def _figure(shown: dict[str, Job], folder: Path):
     """Heatmaps of some joints of one test picture, a row for each regulariser."""
-    figure = new_figure(1.15 * (1 + len(SHOWN)) + 0.6, 1.25 * len(jobs) + 0.3)
+    figure = new_figure(1.15 * (1 + len(SHOWN)) + 0.6, 1.25 * len(shown) + 0.3)
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(len(jobs), 1 + len(SHOWN))
+    axes = figure.subplots(len(shown), 1 + len(SHOWN))
     for ax, joint in zip(axes[0, 1:], SHOWN):
         ax.set_title(joint.replace("_", " "), fontsize=9)
-    for row, (name, job) in zip(axes, jobs.items()):
+    for row, (name, job) in zip(axes, shown.items()):
         with np.load(folder / f"{job.key}.npz") as kept:
             maps, image = kept["heatmaps"][1].astype(np.float32), kept["images"][1]
         row[0].imshow(image)

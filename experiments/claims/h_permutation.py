@@ -6,20 +6,25 @@ from pathlib import Path
 
 from experiments.claims.findings import COLOURS, Findings, Value, verdict
 from experiments.claims.sizes import Size
-from experiments.claims.training import train_all
+from experiments.claims.training import Job, train_all
 from margipose.draw.figures import new_figure, small_text
 from margipose.model import ModelSpec
 
 
-def measure(size: Size, folder: Path) -> Findings:
-    """MargiPose with and without the permutation, with one and more stages, in three dimensions."""
-    jobs = {
+def jobs(size: Size) -> dict[tuple[bool, int, int], Job]:
+    """Trainings by whether axes are permuted, number of stages and seed."""
+    return {
         (permuted, stages, seed): size.job(_spec(size, permuted, stages), seed, lr=size.lr / 4)
         for permuted in (False, True)
         for stages in size.stages
         for seed in size.seeds
     }
-    results = dict(zip(jobs, train_all(list(jobs.values()), folder, "h: MargiPose")))
+
+
+def measure(size: Size, folder: Path) -> Findings:
+    """MargiPose with and without the permutation, with one and more stages, in three dimensions."""
+    wanted = jobs(size)
+    results = dict(zip(wanted, train_all(list(wanted.values()), folder, "h: MargiPose")))
 
     def of(permuted: bool, stages: int, metric: str = "error_3d") -> list[float]:
         return [results[permuted, stages, s]["tests"]["test"][metric] for s in size.seeds]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ TRAININGS = "trainings"
 BEGIN, END = "<!-- claims: written by make claims -->", "<!-- end of claims -->"
 
 
-def write_section(results: Path, found: Path, size: str) -> None:
+def write_section(results: Path, found: Path, size: str) -> list[str]:
     """Rewrite what stands between the markers, or append it; everything else stays as it is.
 
-    The plots go to a folder `claims` beside the file.
+    The plots go to a folder `claims` beside the file. What was measured elsewhere cannot be made anew from
+    the Markdown, so a section that tells of claims that are not in `found` is left as it is.
 
     Args:
         results: a Markdown file.
         found: the folder with the claims' JSON files and plots, and with the trainings.
+
+    Returns:
+        The letters of claims that would have been lost; if there are any, nothing was written.
 
     Raises:
         ValueError: if only one of the markers is there.
@@ -32,8 +37,13 @@ def write_section(results: Path, found: Path, size: str) -> None:
     text = results.read_text() if results.exists() else ""
     if (BEGIN in text) != (END in text):
         raise ValueError(f"{results}: expected both {BEGIN!r} and {END!r}, or neither")
+    paths = sorted(found.glob("?.json"))
+    told = text.partition(BEGIN)[2].partition(END)[0]
+    lost = sorted(set(re.findall(r"^### (\w)\. ", told, re.MULTILINE)) - {p.stem for p in paths})
+    if lost:
+        return lost
     parts = [_heading(found, size)]
-    for path in sorted(found.glob("?.json")):
+    for path in paths:
         document = json.loads(path.read_text())
         plot = found / f"{path.stem}.png"
         if plot.exists():
@@ -48,6 +58,7 @@ def write_section(results: Path, found: Path, size: str) -> None:
         text = f"{text.rstrip()}\n\n{section}\n" if text else f"{section}\n"
     with replacing(results) as temporary:
         temporary.write_text(text)
+    return []
 
 
 def _heading(found: Path, size: str) -> str:
