@@ -6,8 +6,8 @@ as they come by, a subject at a time; of unpacked ones, each sequence is a job.
 
 All cameras of a sequence keep the same frames. They are chosen by the universal pose as the first camera
 sees it (the first whose file can be read): what the others see differs by a rigid motion, which leaves
-distances alone, and in the rounding of the files. A camera's images end where its poses or its video end,
-which differ by a few frames.
+distances alone, and in the rounding of the files. What an earlier run chose stays. A camera's images end
+where its poses or its video end, which differ by a few frames.
 """
 
 from __future__ import annotations

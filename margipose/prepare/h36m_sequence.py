@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from margipose.data.h36m import ACTIONS
 from margipose.data.h36m_sequences import BASE_NAMES
-from margipose.data.hdf5 import writing_hdf5
+from margipose.data.hdf5 import names, open_hdf5, read_numbers, reading, writing_hdf5
 from margipose.jobs import Note, PartsFailed, Tick
 from margipose.prepare import archives, video
 from margipose.prepare.archives import ArchiveError, Member
 from margipose.prepare.h36m_poses import Intrinsics, Sampling, fit_intrinsics, read_pose
+from margipose.skeleton import H36M
 
 __all__ = ["ANNOTATIONS", "KINDS", "VIDEOS", "Part", "Raw", "prepare_parts"]
 
@@ -28,6 +29,7 @@ KINDS = (UNIVERSAL, METRIC, PX, VIDEOS)
 """Kinds of raw files, as folders and archives are called."""
 
 _DATASETS = {UNIVERSAL: "pose/3d-univ", METRIC: "pose/3d", PX: "pose/2d"}
+_INTRINSICS = {METRIC: "intrinsics", UNIVERSAL: "intrinsics-univ"}
 _FIT_STEP = 8
 """Intrinsics are fitted to every frame that this divides, whichever are kept."""
 _APART = 25
@@ -93,13 +95,42 @@ class _View:
         """By kind, in the sequence's rows."""
         self.intrinsics: dict[str, Intrinsics] = {}
         self.frames: NDArray[np.int64] | None = None
-        """Those that have images, once that is known."""
+        """Those that have images, once all of them do."""
 
     def __str__(self) -> str:
         return f"{self.part} camera {self.camera}"
 
     def raw(self, kind: str) -> Raw:
         return self.part.raw(kind, self.camera)
+
+
+class _Labels(NamedTuple):
+    """What `annot.h5` says of a camera: rows, by key, and intrinsics, by kind."""
+
+    columns: dict[str, NDArray]
+    intrinsics: dict[str, Intrinsics]
+
+
+def _read_labels(path: Path) -> dict[int, _Labels]:
+    """What earlier runs wrote, by camera; nothing, if there is no such file or it is damaged."""
+    with contextlib.suppress(ValueError), open_hdf5(path) as file:
+        camera = read_numbers(file, "camera", "a camera number per row", (None,), whole=True)
+        columns, n = {"camera": camera}, len(camera)
+        for key in ("frame", "subject", "action", "subaction"):
+            columns[key] = read_numbers(file, key, "a whole number per row", (n,), whole=True)
+        for kind, key in _DATASETS.items():
+            columns[key] = read_numbers(file, key, "a pose per row", (n, len(H36M), 2 if kind == PX else 3))
+        found = {}
+        for name in names(file, "intrinsics", "cameras"):
+            rows, intrinsics = camera == int(name), {}
+            for kind, key in _INTRINSICS.items():
+                values = read_numbers(file, f"{key}/{name}", "f_x, c_x, f_y, c_y", (4,), finite=True)
+                with reading(f"{path}: rms_px of {key}/{name}"):
+                    rms_px = float(file[f"{key}/{name}"].attrs["rms_px"])
+                intrinsics[kind] = Intrinsics(*values.tolist(), rms_px)
+            found[int(name)] = _Labels({key: values[rows] for key, values in columns.items()}, intrinsics)
+        return found
+    return {}
 
 
 def prepare_parts(
@@ -119,7 +150,8 @@ def prepare_parts(
 
     Raises:
         PartsFailed: for cameras that lack a file or have a damaged one. The others are done: a sequence's
-            `annot.h5` tells which cameras it covers.
+            `annot.h5` tells which cameras it covers. What it covers once, it covers from then on, and of
+            a camera that also has its images no file is needed any more.
     """
     work = _Work(Path(dest), parts, streams, sampling, tick)
     work.read_poses()
@@ -132,16 +164,35 @@ class _Work:
         self, dest: Path, parts: Sequence[Part], streams: Mapping[str, Path], sampling: Sampling, tick: Tick
     ) -> None:
         self.dest, self.streams, self.sampling, self.tick = dest, streams, sampling, tick
-        self.views = {str(p): [_View(p, c) for c in p.cameras] for p in parts}
+        self.views: dict[str, list[_View]] = {}
+        """By sequence: the cameras that are not finished."""
+        self.earlier: dict[str, NDArray[np.int64]] = {}
+        """By sequence: the frames that earlier runs kept, as far as they are known."""
         self.kept: dict[str, NDArray[np.int64]] = {}
         """By sequence: the frames to keep."""
         self.rows: dict[str, NDArray[np.int64]] = {}
         """By sequence: the frames whose poses are held, those to keep and those to fit cameras to."""
         self.damaged: dict[Path, str] = {}
         self.counts = {"sequences": 0, "cameras": 0, "images": 0}
+        for part in parts:
+            frames = {
+                c: labels.columns["frame"] - 1
+                for c, labels in _read_labels(dest / str(part) / ANNOTATIONS).items()
+            }
+            finished = [c for c, kept in frames.items() if len(kept) and self.has_images(part, c, kept)]
+            self.views[str(part)] = [_View(part, c) for c in part.cameras if c not in finished]
+            self.earlier[str(part)] = max(frames.values(), key=len, default=np.array([], np.int64))
+
+    def image(self, part: Part, camera: int, frame: int) -> Path:
+        return self.dest / str(part) / "imageSequence" / str(camera) / f"img_{frame + 1:06d}.jpg"
+
+    def has_images(self, part: Part, camera: int, frames: NDArray[np.int64]) -> bool:
+        # An image with its final name is whole, whatever happened to the run that wrote it.
+        return all(self.image(part, camera, int(i)).exists() for i in frames)
 
     def open_views(self) -> list[_View]:
-        return [v for views in self.views.values() for v in views if not v.trouble]
+        """Those that are neither given up nor complete."""
+        return [v for views in self.views.values() for v in views if not v.trouble and v.frames is None]
 
     def each(self, kind: str) -> Iterator[tuple[_View, str, _Opener, int]]:
         """The views' files of a kind, wherever they lie: what they are called, how to open them, work."""
@@ -203,7 +254,11 @@ class _Work:
             seen = [v for v in views if UNIVERSAL in v.poses]
             if not seen:
                 continue
-            self.kept[name] = self.sampling.select(seen[0].poses[UNIVERSAL])
+            poses = seen[0].poses[UNIVERSAL]
+            # What was kept stays, so that the cameras have the same frames; the rest follows from its last.
+            earlier = self.earlier[name][self.earlier[name] < len(poses)]
+            start = earlier[-1] if len(earlier) else 0
+            self.kept[name] = np.union1d(earlier, start + self.sampling.select(poses[start:]))
             fit = np.arange(0, seen[0].lengths[UNIVERSAL], _FIT_STEP)
             rows = self.rows[name] = np.union1d(self.kept[name], fit)
             for view in seen:
@@ -228,7 +283,15 @@ class _Work:
                 )
             view.intrinsics[kind] = found
 
+    def wanted(self, view: _View) -> NDArray[np.int64]:
+        """The frames that should have an image, if the video is long enough."""
+        kept = self.kept[str(view.part)]
+        return kept[kept < min(view.lengths.values())]
+
     def read_videos(self) -> None:
+        for view in self.open_views():
+            if self.has_images(view.part, view.camera, wanted := self.wanted(view)):
+                view.frames = wanted
         for view, name, opened, work in self.each(VIDEOS):
             meter = _Meter(self.tick, work)
             try:
@@ -242,50 +305,53 @@ class _Work:
     def extract(self, view: _View, name: str, opened: _Opener, meter: _Meter) -> NDArray[np.int64]:
         """Write those images of a video that are not there yet; returns which frames have one then."""
         length = min(view.lengths.values())
-        wanted = self.kept[str(view.part)]
-        wanted = wanted[wanted < length]
-        folder = self.dest / str(view.part) / "imageSequence" / str(view.camera)
-        paths = {int(i): folder / f"img_{i + 1:06d}.jpg" for i in wanted}
-        # An image with its final name is whole, whatever happened to the run that wrote it.
+        wanted = self.wanted(view)
+        paths = {int(i): self.image(view.part, view.camera, int(i)) for i in wanted}
         absent = [i for i, path in paths.items() if not path.exists()]
-        if absent:
-            with opened() as file:
-                stated = video.frame_count(file, name)
-                if stated and abs(stated - length) > _APART:
-                    raise ValueError(f"{name}: expected about {length} frames, as of poses, got {stated}")
-                try:
-                    for i, image in video.frames(file, absent, name):
-                        video.write_jpeg(paths[i], image)
-                        meter.reach((i + 1) / length)
-                except video.VideoTooShort as error:
-                    if error.found < max(1, length - _APART):
-                        raise
-                    wanted = wanted[wanted < error.found]
+        with opened() as file:
+            stated = video.frame_count(file, name)
+            if stated and abs(stated - length) > _APART:
+                raise ValueError(f"{name}: expected about {length} frames, as of poses, got {stated}")
+            try:
+                for i, image in video.frames(file, absent, name):
+                    video.write_jpeg(paths[i], image)
+                    meter.reach((i + 1) / length)
+            except video.VideoTooShort as error:
+                if error.found < max(1, length - _APART):
+                    raise
+                wanted = wanted[wanted < error.found]
         return wanted
 
+    def labels(self, view: _View) -> _Labels:
+        """Of a camera that has its images."""
+        n, rows = len(view.frames), np.searchsorted(self.rows[str(view.part)], view.frames)
+        columns = {
+            "camera": np.full(n, view.camera),
+            "frame": view.frames + 1,
+            **{k: np.full(n, getattr(view.part, k)) for k in ("subject", "action", "subaction")},
+            **{key: view.poses[kind][rows] for kind, key in _DATASETS.items()},
+        }
+        return _Labels(columns, view.intrinsics)
+
     def write_labels(self, part: Part) -> None:
-        """Write `annot.h5` of the cameras that have images."""
+        """Write `annot.h5` of the cameras that have images, and of those that it covers already."""
         views = [v for v in self.views[str(part)] if v.frames is not None]
         if not views:
             return
-        counts = [len(v.frames) for v in views]
-        columns = {
-            "camera": np.repeat([v.camera for v in views], counts),
-            "frame": np.concatenate([v.frames for v in views]) + 1,
-            **{k: np.full(sum(counts), getattr(part, k)) for k in ("subject", "action", "subaction")},
-        }
-        rows = self.rows[str(part)]
-        for kind, key in _DATASETS.items():
-            columns[key] = np.concatenate([v.poses[kind][np.searchsorted(rows, v.frames)] for v in views])
-        with writing_hdf5(self.dest / str(part) / ANNOTATIONS) as file:
-            for key, values in columns.items():
-                file[key] = values
-            for view in views:
-                for kind, key in ((METRIC, "intrinsics"), (UNIVERSAL, "intrinsics-univ")):
-                    found = view.intrinsics[kind]
-                    file[f"{key}/{view.camera}"] = (found.fx, found.cx, found.fy, found.cy)
-                    file[f"{key}/{view.camera}"].attrs["rms_px"] = found.rms_px
-        for name, n in (("sequences", 1), ("cameras", len(views)), ("images", sum(counts))):
+        path = self.dest / str(part) / ANNOTATIONS
+        found = {**_read_labels(path), **{v.camera: self.labels(v) for v in views}}
+        # In the order in which one run would have them, whichever came first.
+        found = {c: found[c] for c in part.cameras if c in found}
+        with writing_hdf5(path) as file:
+            for key in next(iter(found.values())).columns:
+                file[key] = np.concatenate([labels.columns[key] for labels in found.values()])
+            for camera, labels in found.items():
+                for kind, key in _INTRINSICS.items():
+                    *values, rms_px = labels.intrinsics[kind]
+                    file[f"{key}/{camera}"] = values
+                    file[f"{key}/{camera}"].attrs["rms_px"] = rms_px
+        images = sum(len(labels.columns["frame"]) for labels in found.values())
+        for name, n in (("sequences", 1), ("cameras", len(found)), ("images", images)):
             self.counts[name] += n
         for view in views:
             view.poses.clear()

@@ -203,7 +203,9 @@ def _lacking_videos(video: TrainVideo, wanted: Sequence[int], masks: bool) -> di
     if absent := [c for c in wanted if c not in video.videos]:
         lacking["videos"] = f"no imageSequence/video_<camera>.avi of {_listed(absent)}"
     if absent := [c for c in wanted if masks and c in video.videos and c not in video.masks]:
-        lacking["masks"] = f"no FGmasks/video_<camera>.avi of {_listed(absent)} (--no-masks does without)"
+        # Not in this DEST, which may hold others' masks already.
+        hint = "--no-masks with another DEST does without"
+        lacking["masks"] = f"no FGmasks/video_<camera>.avi of {_listed(absent)} ({hint})"
     return lacking
 
 

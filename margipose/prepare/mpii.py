@@ -2,7 +2,7 @@
 
 The download is `mpii_human_pose_v1_u12_2.zip`, which holds `mpii_human_pose_v1_u12_1.mat`, and
 `mpii_human_pose_v1.tar.gz` with the images, either of them unpacked or not. Images of people are copied,
-and last of all `annot.h5`.
+and last of all `annot.h5`: anew, whenever there are images of more or fewer people than are in it.
 
 Which people validate is not in the download. The split that is commonly used comes with the HDF5 conversion
 of the annotations, as `valid.h5`; give it, and it is taken over. Otherwise we choose images by a hash of
@@ -12,6 +12,7 @@ them it is: results on one do not compare with results on the other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence, Set
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.data.hdf5 import open_hdf5, read_numbers, writing_hdf5
+from margipose.data.hdf5 import dataset, open_hdf5, read_numbers, writing_hdf5
 from margipose.jobs import Job, Note, Plan, Tick
 from margipose.prepare import Option, archives
 from margipose.prepare.archives import Member
@@ -73,21 +74,22 @@ def plan(
     with archives.open_member(annotations) as file:
         release = read_release(file, str(annotations))
     pairs, split = _validation(release, valid)
-    finished = (dest / _LABELS).is_file()
-    if finished:
+    if (dest / _LABELS).is_file():
         _check_split(dest / _VALID, split)
     images = dest / _IMAGES
     photos = _photos(release, members)
     jobs, kept = copy_jobs(photos, images)
-    there = names_in(images)
-    absent = [n for n in dict.fromkeys(release.images) if n not in photos and n not in there]
+    available = names_in(images).union(photos)
+    absent = [n for n in dict.fromkeys(release.images) if n not in available]
     missing = []
-    if absent and packed and not finished:
+    if absent and packed:
         wanted = {f"{_IMAGES}/{n}": n for n in absent}
         jobs += [stream_job(c, wanted, images, c.stat().st_size) for c in packed]
     elif absent:
         missing.append(Note(_IMAGES, _absent(absent)))
-    if finished:
+    # Which of the absent are in a packed archive shows when they have been looked for.
+    searched = bool(absent and packed)
+    if not searched and _people_in(dest / _LABELS) == sum(n in available for n in release.images):
         return Plan(jobs, [*kept, _LABELS], (), missing)
     # As it was read: of the published file, that takes the better part of a minute.
     args = (release, pairs, split, str(dest), allow_missing)
@@ -104,6 +106,13 @@ def _photos(release: Release, members: Sequence[Member]) -> dict[str, Member]:
         if name := places.get(place_of(member.name)):
             found.setdefault(name, member)
     return {name: found[name] for name in dict.fromkeys(release.images) if name in found}
+
+
+def _people_in(labels: Path) -> int | None:
+    """How many people are labelled; None, if there is no such file or it is damaged."""
+    with contextlib.suppress(ValueError), open_hdf5(labels) as file:
+        return len(dataset(file, "index", "a number per person", (None,)))
+    return None
 
 
 def _absent(names: Sequence[str]) -> str:

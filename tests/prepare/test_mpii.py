@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -317,6 +318,58 @@ def test_missing_images(tmp_path, capsys, packed):
     assert prepare(src, tmp_path / "other", "--allow-missing") == 0
     assert "2 people without an image" in capsys.readouterr().out
     assert len(load_records("mpii", tmp_path / "other", "trainval")) == 3
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_images_that_come_later_bring_their_people(tmp_path, capsys, packed):
+    images, write = many(20), downloads if packed else unpacked
+    pictures = photos(images)
+    src = write(tmp_path / "src", images)
+    assert prepare(src, tmp_path / "whole", "--allow-missing") == 0
+    if packed:
+        shutil.rmtree(src)
+        downloads(src, images, dict(list(pictures.items())[:12]))
+    else:
+        for name in list(pictures)[12:]:
+            (src / name).unlink()
+    for _ in range(2):  # the second time there is nothing new
+        assert prepare(src, tmp_path / "out", "--allow-missing") == 0
+        assert len(load_records("mpii", tmp_path / "out", "trainval")) == 24
+    assert ("done: 0 parts" in capsys.readouterr().out) == (not packed)
+    shutil.rmtree(src)
+    write(src, images)
+    assert prepare(src, tmp_path / "out", "--allow-missing") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert prepare(src, tmp_path / "out", "--allow-missing", "--dry-run") == 0
+    assert "to do: 0 parts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("write", [downloads, unpacked])
+def test_an_image_that_is_lost_is_restored(tmp_path, capsys, write):
+    src, out = write(tmp_path / "src", many(20)), tmp_path / "out"
+    assert prepare(src, out) == 0
+    before = contents(out)
+    (out / "images/000000003.jpg").unlink()
+    assert prepare(src, out) == 0
+    assert contents(out) == before
+    # Where there is no source of it any more, nobody is told that all is well.
+    (out / "images/000000003.jpg").unlink()
+    shutil.rmtree(src)
+    unpacked(src, many(20))
+    (src / "images/000000003.jpg").unlink()
+    capsys.readouterr()
+    assert prepare(src, out) == 2
+    assert "annot.h5: expected images/000000003.jpg, which the source has not" in capsys.readouterr().out
+    assert (out / "annot.h5").read_bytes() == before["annot.h5"]
+
+
+def test_damaged_labels_are_made_anew(tmp_path):
+    src, out = unpacked(tmp_path / "src", many(20)), tmp_path / "out"
+    assert prepare(src, out) == 0
+    before = contents(out)
+    (out / "annot.h5").write_bytes(before["annot.h5"][:500])
+    assert prepare(src, out) == 0
+    assert contents(out) == before
 
 
 def test_a_truncated_archive_of_images(tmp_path, capsys):

@@ -96,6 +96,68 @@ def test_a_bad_file_costs_its_camera_only(damaged, tmp_path, monkeypatch, kind, 
     assert report.done["S1/Directions-1"]["cameras"] == 4
 
 
+@pytest.fixture
+def nearly_done(damaged, tmp_path):
+    """A sequence prepared while a video was missing, which is there by now: the download, and where it is."""
+    src, paths = damaged
+    whole = paths["Videos"].read_bytes()
+    paths["Videos"].unlink()
+    assert f"camera {CAMERAS[1]}: " in failed(prepare(src, tmp_path / "d"))
+    paths["Videos"].write_bytes(whole)
+    return src, tmp_path / "d"
+
+
+def remove(src, pattern, cameras):
+    for camera in cameras:
+        for path in src.glob(f"S1/**/{pattern.format(camera)}"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("gone", ["*.{}.mp4", "*.{}.cdf", "*.{}.*"])
+def test_finished_cameras_need_their_files_no_more(nearly_done, prepared, gone):
+    src, dest = nearly_done
+    remove(src, gone, set(CAMERAS) - {CAMERAS[1]})
+    report = prepare(src, dest)
+    assert not report.failed
+    assert report.done == {"S1/Directions-1": {"sequences": 1, "cameras": 4, "images": 4 * 19}}
+    assert_same(dest / "S1", prepared / "S1")
+
+
+def test_a_camera_that_comes_later_keeps_the_frames_of_the_others(nearly_done, prepared):
+    """Although by its own pose, which is twice as large and moves twice as far, it would keep more."""
+    src, dest = nearly_done
+    remove(src, "*.{}.*", set(CAMERAS) - {CAMERAS[1]})
+    (path,) = src.glob("S1/*/D3_Positions_mono_universal/*.cdf")
+    write_cdf(path, 2 * read_pose(path, "a", 3).reshape(1, 40, -1))
+    assert not prepare(src, dest).failed
+    frames = load_records("h36m", dest, "trainval").ids["frame"].reshape(4, -1)
+    assert (frames == load_records("h36m", prepared, "trainval").ids["frame"].reshape(4, -1)).all()
+
+
+def test_labels_of_a_camera_stay_even_if_an_image_is_lost_for_good(nearly_done, prepared):
+    src, dest = nearly_done
+    remove(src, "*.{}.mp4", [CAMERAS[0]])
+    lost = dest / f"S1/Directions-1/imageSequence/{CAMERAS[0]}/img_000003.jpg"
+    lost.unlink()
+    assert f"camera {CAMERAS[0]}: S1/Videos/Directions 1.{CAMERAS[0]}.mp4 is missing" in failed(
+        prepare(src, dest)
+    )
+    shutil.copy(prepared / lost.relative_to(dest), lost)
+    assert_same(dest / "S1", prepared / "S1")
+
+
+def test_complete_images_need_no_video(tree, prepared, tmp_path):
+    """As a run leaves them that is killed before it writes the labels."""
+    src, dest = tmp_path / "src", tmp_path / "d"
+    shutil.copytree(tree / "S11", src / "S11")
+    shutil.copytree(prepared, dest)
+    (dest / "S11/Phoning-2/annot.h5").unlink()
+    for camera in CAMERAS[:3]:
+        (src / f"S11/Videos/Phoning 2.{camera}.mp4").unlink()
+    assert not prepare(src, dest, subjects=["S11"]).failed
+    assert_same(dest, prepared)
+
+
 def test_a_few_frames_less_are_fine_but_not_none_at_all(tmp_path, monkeypatch):
     """Even where the whole sequence is shorter than what its files may differ by."""
     monkeypatch.setattr(h36m, "BASE_NAMES", {TRAIN: BASE_NAMES[TRAIN]})

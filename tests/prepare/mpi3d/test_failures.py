@@ -118,7 +118,8 @@ def test_missing_masks(copied, tmp_path):
     shutil.rmtree(copied / "S1/Seq1/FGmasks")
     report = prepare(copied, tmp_path / "out")
     assert list(failures(report)) == ["S1/Seq1 masks"]
-    assert "FGmasks/video_<camera>.avi of cameras 0, 2 (--no-masks does without)" in report.failed[0].reason
+    reason = "FGmasks/video_<camera>.avi of cameras 0, 2 (--no-masks with another DEST does without)"
+    assert reason in report.failed[0].reason
     assert not (tmp_path / "out/train").exists()
     assert prepare(copied, tmp_path / "without", no_masks=True).failed == []
     assert list(indices(tmp_path / "without")) == [0, 2]
