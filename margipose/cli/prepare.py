@@ -205,4 +205,4 @@ def _synthetic(args: argparse.Namespace) -> None:
     if args.sheet is not None:
         write_sheet(Path(args.dest), args.sheet)
         print(f"sheet: {args.sheet}")
-    print(f"{args.dest}: {args.frames} images in MPI-INF-3DHP's prepared layout (train, val, test)")
+    print(f"{args.dest}: at least {args.frames} images in MPI-INF-3DHP's prepared layout (train, val, test)")
