@@ -1,7 +1,7 @@
 """Image features: the part of a network that looks at pixels.
 
-A feature extractor maps images `B x 3 x H x W` (RGB, normalised as its weights expect; ImageNet's
-statistics here) to features `B x channels x H/8 x W/8`, or of another stride, and has `channels` as an
+A feature extractor maps images `B x 3 x H x W` (RGB, normalised by ImageNet's statistics, whatever its
+weights began with) to features `B x channels x H/8 x W/8`, or of another stride, and has `channels` as an
 attribute.
 """
 
@@ -81,6 +81,11 @@ def build_dense_backbone(
     _check_pretrained(name, pretrained)
     if name in SIZES:
         raise ValueError(f"backbone {name!r}: has features for MargiPose's columns alone")
+    if name == "inceptionv4":
+        raise ValueError(
+            "backbone 'inceptionv4': has features for MargiPose's columns alone; timm's own is "
+            "'inception_v4', with dilated=false"
+        )
     backbone = TimmFeatures(name, pretrained is True, stride=stride, dilated=dilated)
     if pretrained == "package":
         fill(name, backbone)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["STRIDE", "FeatureExtractor"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "STRIDE", "FeatureExtractor"]
 
 STRIDE = 8
 """Input pixels per feature cell."""
+
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
+"""What images are normalised by; of red, green and blue from 0 to 1."""
 
 
 class FeatureExtractor(nn.Module):

@@ -14,13 +14,14 @@ import difflib
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from margipose.backbones.extractor import STRIDE, FeatureExtractor
+from margipose.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD, STRIDE, FeatureExtractor
 
 __all__ = ["InceptionV4Features", "TimmFeatures", "dilated_resnet_groups"]
 
@@ -260,7 +261,7 @@ def _create(name: str, pretrained: bool = False, **kwargs: object) -> nn.Module:
         hint = f"; did you mean {near[0]!r}?" if near else "; timm.list_models() names the valid ones"
         raise ValueError(f"backbone: no network is called {name!r}{hint}")
     try:
-        return timm.create_model(name, pretrained=pretrained, **kwargs)
+        net = timm.create_model(name, pretrained=pretrained, **kwargs)
     except Exception as error:  # whatever a constructor or a hub thinks of
         if torch.get_default_device().type == "meta":  # older timm reads numbers back while it builds
             with torch.device("cpu"):
@@ -273,6 +274,35 @@ def _create(name: str, pretrained: bool = False, **kwargs: object) -> nn.Module:
         raise ValueError(
             f"backbone {name!r}: timm cannot build it as a feature extractor ({_first_line(error)})"
         ) from error
+    if pretrained:
+        _take_our_images(net, name, net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
+    return net
+
+
+@torch.no_grad()
+def _take_our_images(net: nn.Module, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Fold the normalisation that weights expect into the first layers, in place of ImageNet's statistics.
+
+    Raises:
+        ValueError: if what follows the first convolution cannot take up a shift.
+    """
+    theirs, spread = torch.tensor(mean), torch.tensor(std)
+    if torch.equal(theirs, IMAGENET_MEAN) and torch.equal(spread, IMAGENET_STD):
+        return
+    modules = list(net.modules())
+    first = next(i for i, m in enumerate(modules) if isinstance(m, nn.Conv2d))
+    stem, after = modules[first], modules[first + 1] if first + 1 < len(modules) else None
+    shift = (stem.weight.sum((-1, -2)) * ((IMAGENET_MEAN - theirs) / spread)).sum(-1)
+    if stem.bias is not None:
+        stem.bias += shift
+    elif isinstance(after, nn.BatchNorm2d) and after.running_mean is not None:
+        after.running_mean -= shift
+    else:
+        raise ValueError(
+            f"backbone {name!r}: its weights expect images normalised by {tuple(mean)} and {tuple(std)}, "
+            "which cannot be folded into its first layer; use pretrained=False"
+        )
+    stem.weight *= (IMAGENET_STD / spread)[:, None, None]
 
 
 def _cut_after_last_feature(net: nn.Module) -> None:

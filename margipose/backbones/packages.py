@@ -25,15 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from margipose.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD
+
 __all__ = ["PACKAGES", "fill", "has_package_weights", "landmarks_file", "read_convolutions"]
 
 _LITE0 = Path("models", "efficientnet-lite0-57934424.pth")
 _LANDMARKS = Path("modules", "pose_landmark", "pose_landmark_full.tflite")
 _NPM = Path("node_modules", "@mediapipe", "pose")
-
-# What ImageNet's statistics, which images are normalised by, are.
-_MEAN = torch.tensor([0.485, 0.456, 0.406])
-_STD = torch.tensor([0.229, 0.224, 0.225])
 
 
 class _Package(NamedTuple):
@@ -103,9 +101,9 @@ def _fill_lite0(folder: Path, backbone: nn.Module) -> None:
             raise ValueError(f"{path}: {other!r} is {tuple(weight.shape)}, {key!r} {tuple(value.shape)}")
         value.copy_(weight)
     stem = ours["conv_stem.weight"]
-    offset = (_MEAN * 255 - 127) / 128
+    offset = (IMAGENET_MEAN * 255 - 127) / 128
     ours["bn1.running_mean"] -= (stem.sum((-1, -2)) * offset).sum(-1)
-    stem *= (_STD * 255 / 128)[:, None, None]
+    stem *= (IMAGENET_STD * 255 / 128)[:, None, None]
     epsilons = {n: m.eps for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     for name, eps in epsilons.items():
         ours[f"{name}.running_var"] += 1e-3 - eps
@@ -120,8 +118,8 @@ def _fill_blazepose(file: Path, folder: Path, backbone: nn.Module) -> None:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     stem = backbone.stem[0]
-    stem.bias += (stem.weight.sum((-1, -2)) * _MEAN).sum(-1)
-    stem.weight *= _STD[:, None, None]
+    stem.bias += (stem.weight.sum((-1, -2)) * IMAGENET_MEAN).sum(-1)
+    stem.weight *= IMAGENET_STD[:, None, None]
 
 
 def read_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from margipose.backbones import TimmFeatures, build_backbone, networks
+from margipose.backbones import TimmFeatures, build_backbone, build_dense_backbone, networks
+from margipose.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.mark.parametrize(
@@ -225,3 +226,33 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch):
     with pytest.raises(ValueError, match=r"'inception_v4'.*could not be fetched") as error:
         build_backbone("inceptionv4", pretrained=True)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_that_expect_other_statistics_see_our_images(bias):
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, bias=bias), nn.BatchNorm2d(8)).eval()
+    nn.init.uniform_(layers[1].running_mean)
+    pixels = torch.rand(2, 3, 16, 16)
+    expected = layers((pixels - 0.5) / 0.5)
+    mean, std = (x[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    networks._take_our_images(layers, "net", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    torch.testing.assert_close(layers((pixels - mean) / std), expected)
+    with pytest.raises(ValueError, match="'net': its weights expect images normalised by"):
+        networks._take_our_images(
+            nn.Sequential(nn.Conv2d(3, 8, 3, bias=False)), "net", (0.5,) * 3, (0.5,) * 3
+        )
+
+
+@pytest.mark.parametrize("name", ["inceptionv4", "test_resnet"])
+def test_what_pretrained_weights_expect_is_known(name, monkeypatch):
+    timm, seen = networks._timm(), []
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kwargs: create(name, **kwargs))
+    monkeypatch.setattr(networks, "_take_our_images", lambda net, name, *of: seen.append(of))
+    build_backbone(name, pretrained=True)
+    assert seen == [((0.5,) * 3, (0.5,) * 3)]
+
+
+def test_inceptionv4_is_not_a_dense_backbone():
+    with pytest.raises(ValueError, match="timm's own is 'inception_v4', with dilated=false"):
+        build_dense_backbone("inceptionv4")
