@@ -92,9 +92,9 @@ def backproject(points_px: Tensor, depth: Tensor, intrinsics: Tensor) -> Tensor:
 
 def zoom(intrinsics: Tensor, factor: float | Tensor) -> Tensor:
     """Intrinsics after magnifying the image about the principal point."""
-    scale = torch.ones_like(intrinsics)
-    scale[..., :2] = torch.as_tensor(factor, dtype=intrinsics.dtype, device=intrinsics.device)[..., None]
-    return intrinsics * scale
+    factor = torch.as_tensor(factor, dtype=intrinsics.dtype, device=intrinsics.device)
+    one = torch.ones_like(factor)
+    return intrinsics * torch.stack((factor, factor, one, one), -1)
 
 
 def resize(intrinsics: Tensor, scale_x: float | Tensor, scale_y: float | Tensor) -> Tensor:

@@ -271,6 +271,8 @@ def paste(
     found = found[max(-top, 0) : image.shape[0] - top, max(-left, 0) : image.shape[1] - left]
     left, top = max(left, 0), max(top, 0)
     part = out[top : top + found.shape[0], left : left + found.shape[1]]
+    if part.size == 0:  # of what is one pixel thin, all may be cut off
+        return out
     part[:] = _mix(np.ascontiguousarray(found[..., :3]), part.copy(), found[..., 3])
     return out
 

@@ -110,3 +110,9 @@ def test_lean_is_how_far_the_image_must_be_turned(angle):
     assert abs((one_hip[1].item() - angle + 180) % 360 - 180) < 20
     valid[1, CANONICAL.index("right_hip")] = False
     assert C.lean_deg(joints, CANONICAL, valid)[1] == 0
+
+
+def test_zoom_broadcasts():
+    intrinsics = torch.tensor([10.0, 20.0, 3.0, 4.0])
+    found = C.zoom(intrinsics, torch.tensor([1.0, 2.0]))
+    assert found.tolist() == [[10, 20, 3, 4], [20, 40, 3, 4]]

@@ -309,3 +309,12 @@ def test_wrong_pictures_are_refused():
 def test_wrong_ranges_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         CompositeRanges(**wrong)
+
+
+def test_thin_objects_may_be_cut_off_whole(tmp_path):
+    pole = np.full((1000, 12, 4), 255, np.uint8)
+    cv2.imwrite(str(tmp_path / "pole.png"), pole)
+    image = np.zeros((64, 64, 3), np.uint8)
+    untouched = [not paste(image, PicturePool(tmp_path), rng(i), (0.1, 0.3)).any() for i in range(400)]
+    assert any(untouched)
+    assert not all(untouched)
