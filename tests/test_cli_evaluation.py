@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from margipose.check import check_dataset
 from margipose.cli import build_parser, main
-from margipose.data import load_records
+from margipose.data import DATASETS, load_records
 from margipose.evaluate import (
     PAPERS,
     PROTOCOLS,
@@ -75,6 +76,15 @@ def test_predictions_need_neither_network_nor_images(data, tmp_path, capsys):
     assert r"\bottomrule" in files["latex"].read_text()
     assert "left_wrist" in out
     assert "Nibali" in out, "published results are beside ours"
+
+
+def test_a_data_set_of_one_s_own_is_scored_as_in_the_custom_format(data, monkeypatch, capsys):
+    monkeypatch.setitem(DATASETS, "studio", DATASETS["mpi3d"])
+    words = ["eval", "--predictions", str(data / "old.npz"), "--dataset", "studio", "--root", str(data)]
+    assert main([*words, "--split", "test"]) == 0
+    assert get_protocol("custom").about in capsys.readouterr().out
+    with pytest.raises(ValueError, match="studio: which splits it has is not known; name one"):
+        check_dataset("studio", data)
 
 
 def test_metrics_that_predictions_do_not_allow_are_refused_before_anything_is_written(data, tmp_path, capsys):

@@ -13,7 +13,7 @@ from margipose.check.labels import forget_labels
 from margipose.check.pictures import Picture, contact_sheet, look_at
 from margipose.check.report import CheckReport, Finding
 from margipose.check.sequences import Checked, Group, find_groups, row_of, usable_masks
-from margipose.data import h36m, load_records, lsp, mpii
+from margipose.data import DATASETS, h36m, load_records, lsp, mpii
 from margipose.data.custom_files import annotation_file, read_people
 from margipose.data.records import EmptySplit, Records
 from margipose.draw import write_png
@@ -96,6 +96,8 @@ def _splits(name: str, root: str | Path) -> list[str]:
     if name == "custom":
         return sorted({person.split for person in read_people(annotation_file(root))[1]})
     if name not in _SPLITS:
+        if name in DATASETS:
+            raise ValueError(f"{name}: which splits it has is not known; name one")
         load_records(name, root, "")  # raises
     known = list(_SPLITS[name])
     there = [split for split in known if _is_there(name, root, split)]

@@ -187,13 +187,13 @@ def _eval(args: argparse.Namespace) -> None:
 
 def _protocol(args: argparse.Namespace) -> Protocol:
     """The protocol that is asked for. Other data than its own have other people and frames: all count."""
-    from margipose.evaluate import PROTOCOLS, get_protocol
+    from margipose.data import DATASETS
+    from margipose.evaluate import default_protocol, get_protocol
     from margipose.spec import closest
 
-    known = dict.fromkeys(p.dataset for p in PROTOCOLS.values())
-    if args.dataset not in known:
-        raise ValueError(f"unknown data set {args.dataset!r}{closest(args.dataset, known)}")
-    protocol = get_protocol(args.protocol or args.dataset)
+    if args.dataset not in DATASETS:
+        raise ValueError(f"unknown data set {args.dataset!r}{closest(args.dataset, DATASETS)}")
+    protocol = get_protocol(args.protocol or default_protocol(args.dataset))
     if args.dataset == protocol.dataset and args.split in (None, protocol.split):
         return protocol
     return replace(protocol, subjects=(), cameras=(), stride=0)

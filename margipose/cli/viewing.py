@@ -42,7 +42,7 @@ def _view(args: argparse.Namespace) -> None:
     import numpy as np
 
     from margipose.data import DATASETS, load_records
-    from margipose.evaluate import get_protocol
+    from margipose.evaluate import default_protocol, get_protocol
     from margipose.spec import closest
     from margipose.train import pick_device
     from margipose.view import Examples, serve
@@ -54,7 +54,7 @@ def _view(args: argparse.Namespace) -> None:
         raise ValueError(f"--port: expected 0 to 65535, got {args.port}")
     if args.dataset not in DATASETS:
         raise ValueError(f"unknown data set {args.dataset!r}{closest(args.dataset, DATASETS)}")
-    protocol = replace(get_protocol(args.dataset), subjects=(), cameras=(), stride=0)
+    protocol = replace(get_protocol(default_protocol(args.dataset)), subjects=(), cameras=(), stride=0)
     records = load_records(
         args.dataset, args.root, args.split or protocol.split, universal=protocol.universal
     )

@@ -392,9 +392,14 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 def default_protocol(dataset: str, dims: int = 3) -> str:
-    """Name of the protocol for a data set and a network of so many dimensions (see `ModelSpec.dims`)."""
+    """Name of the protocol for a data set and a network of so many dimensions (see `ModelSpec.dims`).
+
+    One that no protocol is of has that of sets in the custom format.
+    """
     flat = f"{dataset}_image"
-    return flat if dims == 2 and flat in PROTOCOLS else dataset
+    if dims == 2 and flat in PROTOCOLS:
+        return flat
+    return dataset if dataset in PROTOCOLS else "custom"
 
 
 def get_protocol(name: str) -> Protocol:
