@@ -146,13 +146,13 @@ def test_a_full_disk_costs_a_picture_but_not_the_training(tiny, tmp_path, monkey
 
 
 @pytest.mark.parametrize("drawing", ["learning_figure", "picture_examples"])
-def test_what_cannot_be_drawn_costs_no_training(tiny, monkeypatch, drawing):
+def test_what_cannot_be_drawn_costs_no_training(tiny_and_its_curve, monkeypatch, drawing):
     def fail(*_):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(f"margipose.train.watching.{drawing}", fail)
     with pytest.warns(UserWarning, match="was not written: out of memory"):
-        assert fit(combine([], tiny)).checkpoint.exists()
+        assert fit(combine([], tiny_and_its_curve)).checkpoint.exists()
 
 
 def test_an_interruption_while_drawing_ends_the_run(tiny, tmp_path):

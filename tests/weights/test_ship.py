@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_is_shipped_answers_as_before(lite, tiny_weights):
     before, after = checkpoint.load(tiny_weights), checkpoint.load(lite)
-    assert lite.stat().st_size < 0.57 * tiny_weights.stat().st_size  # small tensors stay as they are
+    large = [v.numel() for v in before.model.state_dict().values() if v.numel() > S.EXACT_UP_TO]
+    assert tiny_weights.stat().st_size - lite.stat().st_size > 1.9 * sum(large)
     assert {p.dtype for p in after.model.parameters()} == {torch.float32}
     generator = torch.Generator().manual_seed(7)  # other images than the script's
     with torch.inference_mode():
@@ -107,7 +108,7 @@ def test_sharpening_reaches_direct_logits(tiny_weights):
 def test_half_precision_must_hold_the_weights(folder, tmp_path, tiny_weights):
     loaded = checkpoint.load(tiny_weights)
     with torch.no_grad():
-        loaded.model.backbone.net.conv1.weight.mul_(1e7)
+        next(p for p in loaded.model.parameters() if p.numel() > S.EXACT_UP_TO).mul_(1e7)
     checkpoint.save(tmp_path / "m.safetensors", loaded.model, loaded.input_spec)
     with pytest.raises(ValueError, match=r"m\.safetensors: does not fit half precision \(.*not finite"):
         S.ship(tmp_path / "m.safetensors", "lite", CARD, folder)
@@ -126,7 +127,7 @@ def test_networks_that_differ_are_apart(tiny_weights):
     one, other = (checkpoint.load(tiny_weights) for _ in range(2))
     assert S.compare(one.model, other.model, one.input_spec) == (0, 0)
     with torch.no_grad():
-        other.model.backbone.net.conv1.weight.mul_(-1)
+        other.model.backbone.net.conv1[0].weight.mul_(-1)
     apart = S.compare(one.model, other.model, one.input_spec)
     assert apart.coords > 0
     assert apart.heatmaps > 0

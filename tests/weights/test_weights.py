@@ -46,7 +46,7 @@ def test_a_name_means_the_shipped_file(lite):
     assert weights.resolve("lite") == lite
     assert weights.label("lite") == lite.stem
     loaded = margipose.load_model("lite")
-    assert torch.equal(loaded.model.state_dict()["backbone.net.conv1.weight"], weights_of(lite)["conv1"])
+    assert torch.equal(loaded.model.state_dict()["backbone.net.conv1.0.weight"], weights_of(lite)["conv1"])
     assert to_mapping(margipose.load_model().input_spec) == to_mapping(loaded.input_spec)
 
 
@@ -58,7 +58,7 @@ def weights_of(path):
     for value in values.values():
         small = value.numel() <= S.EXACT_UP_TO
         assert value.dtype in ((torch.float32, torch.int64) if small else (torch.float16,))
-    return {"conv1": values["backbone.net.conv1.weight"].float()}
+    return {"conv1": values["backbone.net.conv1.0.weight"].float()}
 
 
 def test_names_come_before_what_lies_in_the_current_folder(lite, tiny_weights):
