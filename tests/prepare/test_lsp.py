@@ -1,5 +1,6 @@
 """Leeds Sports Pose from archives and trees as they are downloaded, to a batch."""
 
+import functools
 import io
 import json
 import tarfile
@@ -24,6 +25,7 @@ def photo(number, suffix=".jpg"):
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
+@functools.cache  # the file says at which second it was written
 def mat(count, order=(0, 1, 2)):
     joints = np.ones((14, 3, count))
     joints[:, :2] = np.random.default_rng(0).uniform(1, 28, (14, 2, count))
