@@ -51,7 +51,8 @@ class Settings:
         smoothing: of joints in videos; None to leave them as they are.
         most_frames: of a video or webcam.
         resume: leave out sources whose outputs are all there. Of those in `DESCRIBED` formats, whose results
-            say that they are complete, of this source, and made by the same network with the same settings.
+            say that they are complete, of this source, and made by the same network with the same crop,
+            looks, smoothing and `most_frames`.
     """
 
     folder: Path
@@ -131,12 +132,13 @@ def _done_before(source: Source, name: str, predictor: Predictor, settings: Sett
     return True
 
 
-_SETTINGS = ("crop", "smoothing", "max_frames")
+_SETTINGS = ("crop", "flip", "any_way_up", "smoothing", "max_frames")
 
 
 def _words(source: Source, predictor: Predictor, settings: Settings) -> dict[str, Any]:
     """What a source's numbers depend on, for its outputs: some of `_SETTINGS`."""
     words: dict[str, Any] = {"crop": predictor.crop}
+    words |= {name: True for name in ("flip", "any_way_up") if getattr(predictor, name)}
     if source.kind != "image":
         words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
         if settings.most_frames is not None:

@@ -232,6 +232,11 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
     assert skipped()
     assert not skipped(smoothing=Smoothing())
     assert not skipped()
+    predictor.flip = True
+    assert not skipped()
+    assert skipped()
+    predictor.flip = False
+    assert not skipped()
     assert not skipped(other)
     whole = video.read_bytes()
     middle = len(whole) // 2
