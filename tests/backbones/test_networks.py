@@ -248,7 +248,16 @@ def test_what_pretrained_weights_expect_is_known(name, monkeypatch):
     timm, seen = networks._timm(), []
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kwargs: create(name, **kwargs))
-    monkeypatch.setattr(networks, "_take_our_images", lambda net, name, *of: seen.append(of))
+    fold = networks._take_our_images
+
+    def folded(net, name, mean, std):
+        stem = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
+        before = stem.weight.detach().clone()
+        fold(net, name, mean, std)
+        torch.testing.assert_close(stem.weight.detach(), before * (IMAGENET_STD / 0.5)[:, None, None])
+        seen.append((mean, std))
+
+    monkeypatch.setattr(networks, "_take_our_images", folded)
     build_backbone(name, pretrained=True)
     assert seen == [((0.5,) * 3, (0.5,) * 3)]
 
