@@ -1,4 +1,4 @@
-"""Cameras like those of the real sets: fixed, 2 to 6 m away, mostly at the height of a chest."""
+"""Cameras like those of the real sets: fixed, 2 to 6 m away, mostly at the height of a chest or of eyes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ frames; stored crops of them have longer ones."""
 def place_camera(rng: np.random.Generator, joints_world_mm: Array, around_deg: float) -> Camera:
     """A camera that has all joints of a clip in view.
 
-    Three of four are at the height of a chest, the others low or high; pitch is within 20 degrees for most.
+    Two of three are between the height of a chest and that of eyes, most others higher. Most look down, by
+    some 7 degrees, and less than 20.
 
     Args:
         joints_world_mm: N x J x 3.
@@ -83,12 +84,12 @@ def place_camera(rng: np.random.Generator, joints_world_mm: Array, around_deg: f
     middle = 0.5 * (low + high)
     kind = rng.random()
     distance = rng.uniform(2000, 6000) + 0.5 * float(np.hypot(*(high - low)[[0, 2]]))
-    if kind < 0.74:
-        height = rng.uniform(1000, 1650)
-    elif kind < 0.87:
+    if kind < 0.68:
+        height = rng.uniform(1000, 1750)
+    elif kind < 0.78:
         height = rng.uniform(250, 1000)
     else:
-        height = rng.uniform(1650, 3200)
+        height = rng.uniform(1700, 2800)
     # Not steeper than 35 degrees: nobody is seen from straight above.
     height = min(height, middle[1] + 0.7 * distance)
     position = middle + turn_about("y", around_deg) @ np.array([0, 0, distance])
