@@ -33,36 +33,44 @@ _CARRIED = {"crown": "head", "toe.L": "toes.L", "toe.R": "toes.R"}
 """Named vertices of the pack, and the bones that they are fixed to."""
 
 _MIDDLE_JOINTS: Mapping[str, Mapping[str, float]] = {
-    "pelvis": {"upperleg01.L": 0.5, "upperleg01.R": 0.5},
-    "spine": {"spine02": 1.0},
-    "spine2": {"spine02": 0.7, "spine01": 0.3},
+    "pelvis": {"upperleg01.L": 0.41, "upperleg01.R": 0.41, "spine02": 0.18},
+    "spine": {"spine02": 0.75, "spine01": 0.25},
+    "spine2": {"spine02": 0.6, "spine01": 0.4},
     "spine3": {"spine02": 0.3, "spine01": 0.7},
     "spine4": {"spine01": 0.6, "clavicle.L": 0.2, "clavicle.R": 0.2},
-    "neck": {"clavicle.L": 0.5, "clavicle.R": 0.5},
-    "head": {"neck02": 0.6, "neck03": 0.4},
-    "head_top": {"crown": 0.4, "head": 0.6},
+    "neck": {"clavicle.L": 0.36, "clavicle.R": 0.36, "neck02": 0.17, "neck03": 0.11},
+    "head": {"neck03": 0.8, "head": 0.2},
+    "head_top": {"crown": 0.55, "head": 0.45},
 }
 _PAIRED_JOINTS: Mapping[str, Mapping[str, float]] = {
-    "clavicle": {"clavicle": 0.6, "shoulder01": 0.4},
-    "shoulder": {"shoulder01": 0.35, "upperarm01": 0.65},
-    "elbow": {"lowerarm01": 1.0},
-    "wrist": {"wrist": 1.0},
-    "hand": {"finger3-1": 1.0},
-    "hip": {"upperleg01": 1.0},
-    "knee": {"lowerleg01": 1.0},
-    "ankle": {"foot": 1.0},
-    "foot": {"toes": 1.0},
-    "toe": {"toe": 1.0},
+    "clavicle": {"clavicle.own": 0.6, "shoulder01.own": 0.4},
+    "shoulder": {"shoulder01.own": 0.35, "upperarm01.own": 0.65},
+    "elbow": {"lowerarm01.own": 1.0},
+    "wrist": {"wrist.own": 1.0},
+    "hand": {"finger3-1.own": 1.0},
+    "hip": {"upperleg01.own": 0.91, "upperleg01.other": -0.09, "spine02": 0.18},
+    "knee": {"lowerleg01.own": 1.0},
+    "ankle": {"foot.own": 1.0},
+    "foot": {"toes.own": 1.0},
+    "toe": {"toe.own": 1.0},
 }
+
+
+def _sided(source: str, own: str, other: str) -> str:
+    stem, dot, side = source.partition(".")
+    return stem + dot + {"own": own, "other": other}.get(side, side)
+
+
 JOINTS: Mapping[str, Mapping[str, float]] = dict(_MIDDLE_JOINTS) | {
-    f"{side}_{joint}": {f"{source}.{side[0].upper()}": weight for source, weight in sources.items()}
-    for side in ("left", "right")
+    f"{side}_{joint}": {_sided(source, own, other): weight for source, weight in sources.items()}
+    for side, own, other in (("left", "L", "R"), ("right", "R", "L"))
     for joint, sources in _PAIRED_JOINTS.items()
 }
 """MPI-INF-3DHP's joints as weighted means of the rig's bones' heads and of named vertices.
 
-Markers' estimates of joints are not quite the rig's: shoulders lie on the way to the collar bone, and the top
-of the head of the benchmarks lies inside of the skull.
+Where the benchmarks' markers put joints is not quite where a rig turns. Hips lie higher in the pelvis, by
+0.18 of the way to the lower spine; shoulders lie on the way to the collar bone, and lower below the neck;
+and the top of the head is inside of the skull.
 """
 
 
