@@ -12,7 +12,9 @@ One row per network. What is given is measured:
 * `--lspet`: the validation photos of the extended Leeds Sports set, the twelve limb joints that are labelled
   as visible: PCK@0.2 of the torso, from left shoulder to right hip.
 * `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
-  depth from the labels: P-MPJPE and MPJPE, means over all frames of all that is named.
+  box and the pelvis's depth from the labels, as `Predictor` looks at people: through a perspective crop, or
+  the affine one of training with `--crop affine`. P-MPJPE and MPJPE, means over all frames of all that is
+  named.
 
 `blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
 turned onto the ray on which the camera sees the person.
@@ -24,15 +26,20 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from blazepose import NAMES, evaluate_blazepose
 
+from margipose.camera import project
 from margipose.checkpoint import Loaded
 from margipose.data import PoseDataset, Records, load_records
-from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol
+from margipose.data.images import read_image
+from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol, score_records
 from margipose.files import replacing
+from margipose.infer import Predictor
+from margipose.infer.views import CropKind, box_of_joints
 from margipose.weights import load_model
 
 LIMBS = tuple(
@@ -65,6 +72,26 @@ def _evaluate(
     return evaluate(loaded.model, dataset, protocol, crops=crops, any_way_up=args.any_way_up, progress=True)
 
 
+def _evaluate_frames(loaded: Loaded | str, records: Records, args: argparse.Namespace) -> Evaluation:
+    """Real frames, whose people may be anywhere in the picture."""
+    if isinstance(loaded, str):
+        return evaluate_blazepose(loaded, records, FRAMES)
+    predictor = Predictor(
+        loaded, crop=args.crop, refine=0, flip=args.flip, any_way_up=args.any_way_up, device="cpu"
+    )
+    dataset = PoseDataset(records, loaded.input_spec)
+    labelled, poses = dataset.records, []
+    for row in range(len(labelled)):
+        image = read_image(labelled.images[row])
+        _, intrinsics = dataset.frame(row, image.shape[1::-1])
+        joints, valid = labelled.joints_cam_mm[row], labelled.valid[row]
+        predictor.root_depth_mm = float(joints[dataset.skeleton.index("pelvis"), 2])
+        box = box_of_joints(project(joints[valid], intrinsics)).tolist()
+        (found,) = predictor(image, [box], intrinsics.tolist())
+        poses.append(torch.from_numpy(found.joints_cam_mm))
+    return score_records(torch.stack(poses), labelled, FRAMES)
+
+
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
     """What is asked for, of one network: shares in per cent, lengths in mm."""
     loaded = model if model in NAMES else load_model(model)
@@ -80,7 +107,7 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
         low, high = row.intervals["pck_torso"]
         found |= {"photos PCK@0.2": 100 * row.values["pck_torso"], "from": 100 * low, "to": 100 * high}
     if args.real:
-        each = [_evaluate(loaded, _records(part), FRAMES, args).values for part in args.real]
+        each = [_evaluate_frames(loaded, _records(part), args).values for part in args.real]
         for name, heading in (("p_mpjpe", "real P-MPJPE"), ("mpjpe", "real MPJPE")):
             found[heading] = float(np.concatenate([values[name] for values in each]).mean())
     return found
@@ -94,6 +121,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=Path, metavar="DIR")
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
+    parser.add_argument("--crop", choices=get_args(CropKind), default="perspective", help="of --real")
     parser.add_argument("--flip", action="store_true", help="predict from each image and its mirror image")
     parser.add_argument("--any-way-up", action="store_true", help="the surest of four sides of each image")
     parser.add_argument("--json", type=Path, metavar="FILE")
