@@ -67,14 +67,16 @@ def evaluate_blazepose(name: str, records: Records, protocol: Protocol) -> Evalu
             if protocol.dims == 2:
                 px = torch.from_numpy(flat * (_SPEC.width, _SPEC.height) - 0.5)
                 back = image_map(sample.crop, sample.intrinsics).inverse()
-                poses.append(_named(apply_affine(back, px)))
+                poses.append(_named(apply_affine(back, px), protocol))
             else:
                 mm = torch.from_numpy(1000 * _array(found.pose_world_landmarks, marks, 0.0))
                 turned = onto_ray(mm, sample.crop.centre_px, sample.intrinsics)
-                poses.append(_named(turned if name == "blazepose-ray" else mm))
+                poses.append(_named(turned if name == "blazepose-ray" else mm, protocol))
     if missed:
         warnings.warn(f"{name}: found nobody in {missed} of {len(dataset)} images", stacklevel=2)
-    return score_records(torch.stack(poses), dataset.records, protocol)
+    # Its hips are where people would point at, as those of photos' labels are: they stay where they are.
+    skeleton = get_skeleton(protocol.skeleton)
+    return score_records(torch.stack(poses), dataset.labelled(skeleton.name), protocol, skeleton)
 
 
 def _array(landmarks: object | None, marks: list, otherwise: float) -> NDArray[np.float64]:
@@ -85,13 +87,14 @@ def _array(landmarks: object | None, marks: list, otherwise: float) -> NDArray[n
     return np.array([(p.x, p.y, p.z) for p in points], np.float64)
 
 
-def _named(joints: torch.Tensor) -> torch.Tensor:
-    """Joints in the order of the skeleton; zero where there are none."""
-    skeleton = get_skeleton(_SPEC.skeleton)
+def _named(joints: torch.Tensor, protocol: Protocol) -> torch.Tensor:
+    """Joints in the order of the protocol's skeleton; zero where there are none."""
+    skeleton = get_skeleton(protocol.skeleton)
     found = joints.new_zeros(len(skeleton), joints.shape[-1])
     found[skeleton.indices(JOINTS)] = joints
     hips = [JOINTS.index("left_hip"), JOINTS.index("right_hip")]
-    found[skeleton.index("pelvis")] = joints[hips].mean(0)
+    if "pelvis" in skeleton:
+        found[skeleton.index("pelvis")] = joints[hips].mean(0)
     return found
 
 

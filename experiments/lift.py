@@ -41,7 +41,7 @@ from margipose.camera import project, rays
 from margipose.data import Records, load_records
 from margipose.files import check_place, replacing
 from margipose.geometry import align
-from margipose.skeleton import CANONICAL, LSP, bone_lengths, mirror
+from margipose.skeleton import CANONICAL, LSP, bone_lengths, convert, mirror
 
 __all__ = ["Lifter", "Seen", "Views", "camera_poses", "lift", "moved_to", "normalised", "teach", "write"]
 
@@ -126,7 +126,7 @@ def _layer(width: int, dropout: float) -> tuple[nn.Module, ...]:
 def camera_poses(records: Records) -> Tensor:
     """Joints of skeleton `lsp` in camera space, `N x J x 3` mm."""
     joints = records.converted(CANONICAL).joints_cam_mm[torch.arange(len(records))]
-    return joints[:, CANONICAL.indices(LSP.joints)].float()
+    return convert(joints, CANONICAL, LSP).float()
 
 
 def relative(joints: Tensor) -> Tensor:

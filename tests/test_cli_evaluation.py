@@ -61,7 +61,7 @@ def test_predictions_need_neither_network_nor_images(data, tmp_path, capsys):
     records = load_records("mpi3d", data, "test")
     rows = {tuple(ids): i for i, ids in enumerate(zip(*(made.ids[c].tolist() for c in made.ids)))}
     order = [rows[ids] for ids in zip(*(records.ids[c].tolist() for c in made.ids))]
-    expected = score_records(made.canonical()[order], records, get_protocol("mpi3d")).overall().values
+    expected = score_records(made.joints_in()[order], records, get_protocol("mpi3d")).overall().values
     document = json.loads(files["json"].read_text())
     assert document["predictions"] == str(data / "old.npz")
     assert document["protocol"]["name"] == "mpi3d"
@@ -90,7 +90,7 @@ def test_a_data_set_of_one_s_own_is_scored_as_in_the_custom_format(data, monkeyp
 def test_metrics_that_predictions_do_not_allow_are_refused_before_anything_is_written(data, tmp_path, capsys):
     made = read_predictions(data / "old.npz")
     names = tuple(j for j in CANONICAL.joints if j != "spine")
-    joints = made.canonical()[:, CANONICAL.indices(names)].numpy()
+    joints = made.joints_in()[:, CANONICAL.indices(names)].numpy()
     write_predictions(replace(made, joints=joints, joint_names=names), tmp_path / "p.npz")
     words = ["eval", "--predictions", str(tmp_path / "p.npz"), *on(data), "--json", str(tmp_path / "t.json")]
     assert main([*words, "--metrics", "mpjpe,p_mpjpe"]) == 2

@@ -104,9 +104,11 @@ def test_what_leeds_sports_pose_lacks_is_derived():
     assert list(S.LSP.joints) == order
     joints = torch.randn(5, 14, 2, dtype=torch.float64)
     at = dict(zip(order, joints.unbind(-2)))
-    pelvis = (at["right_hip"] + at["left_hip"]) / 2
+    hips = {f"{s}_hip": 0.9 * at[f"{s}_hip"] + 0.1 * at[f"{s}_shoulder"] for s in ("right", "left")}
+    pelvis = (hips["right_hip"] + hips["left_hip"]) / 2
     expected = {
         **at,
+        **hips,
         "pelvis": pelvis,
         "spine": 0.53 * pelvis + 0.47 * at["neck"],
         "head": (at["neck"] + at["head_top"]) / 2,
@@ -114,11 +116,23 @@ def test_what_leeds_sports_pose_lacks_is_derived():
     close(S.convert(joints, S.LSP, S.CANONICAL), torch.stack([expected[j] for j in S.CANONICAL.joints], -2))
 
 
+def test_hips_of_leeds_sports_pose_come_back_from_where_the_benchmarks_have_them():
+    joints = torch.randn(5, 14, 2, dtype=torch.float64)
+    close(S.convert(S.convert(joints, S.LSP, S.CANONICAL), S.CANONICAL, S.LSP), joints)
+    for source in (S.H36M, S.MPI3D):
+        joints = torch.randn(5, len(source), 3, dtype=torch.float64)
+        close(
+            S.convert(joints, source, S.LSP),
+            S.convert(S.convert(joints, source, S.CANONICAL), S.CANONICAL, S.LSP),
+        )
+
+
 @pytest.mark.parametrize(
     ("hidden", "lost"),
     [
         ("right_hip", {"right_hip", "pelvis", "spine"}),
         ("left_hip", {"left_hip", "pelvis", "spine"}),
+        ("left_shoulder", {"left_shoulder", "left_hip", "pelvis", "spine"}),
         ("neck", {"neck", "head", "spine"}),
         ("head_top", {"head_top", "head"}),
         ("left_wrist", {"left_wrist"}),

@@ -101,6 +101,9 @@ class PoseDataset(Dataset[Sample]):
         seed: of the augmentation.
         original_spine: see `skeleton.convert_valid`.
 
+    Attributes:
+        records: converted to the specification's skeleton.
+
     Index with a row number, or with a `Draw` whose number selects the augmentation.
     """
 
@@ -118,11 +121,21 @@ class PoseDataset(Dataset[Sample]):
         self.spec = spec
         self.skeleton = get_skeleton(spec.skeleton)
         self.records = records.converted(self.skeleton, original_spine=original_spine)
+        self._source = records
         self.augment, self.composite, self.textures = augment, composite, textures or Textures()
         self.seed = seed
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def labelled(self, skeleton: str) -> Records:
+        """The records in the joints of some skeleton: as they came, if these are theirs.
+
+        Raises:
+            ValueError: for an unknown skeleton, or one to which `records` cannot be converted.
+        """
+        source = self._source if self._source.skeleton.name == skeleton else self.records
+        return source.converted(get_skeleton(skeleton))
 
     def __getitem__(self, key: int | Draw) -> Sample:
         """One sample.

@@ -140,7 +140,7 @@ def compare_predictions(
         allow_missing: compare the records that have both predictions, if others have not.
     """
     for predictions in (first, second):  # by the same metrics
-        protocol = without_unfitted(protocol, predictions.canonical())
+        protocol = without_unfitted(protocol, predictions.joints_in(protocol.skeleton))
     scored = (
         score_predictions(p, records, protocol, allow_missing=allow_missing, check=check)
         for p in (first, second)

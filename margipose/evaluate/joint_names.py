@@ -18,10 +18,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from margipose.skeleton import CANONICAL, SKELETONS, convert
+from margipose.skeleton import CANONICAL, SKELETONS, Skeleton, convert
 from margipose.spec import closest
 
-__all__ = ["ORDERS", "canonical_joints", "canonical_name", "count_of"]
+__all__ = ["ORDERS", "canonical_name", "count_of", "joints_in"]
 
 _H36M_17 = """
 pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine neck head head_top
@@ -77,12 +77,13 @@ def count_of(names: str | Sequence[str]) -> int:
     return len(SKELETONS[names] if names in SKELETONS else ORDERS[names])
 
 
-def canonical_joints(joints: Tensor, names: str | Sequence[str]) -> Tensor:
-    """Joints of any names, `... x J x D`, as the canonical ones, `... x 17 x D`; NaN for those not there.
+def joints_in(joints: Tensor, names: str | Sequence[str], skeleton: Skeleton = CANONICAL) -> Tensor:
+    """Joints of any names, `... x J x D`, as those of a skeleton, `... x K x D`; NaN for those not there.
 
     Args:
-        names: J names, or the name of an order. From the skeleton of a 2D data set, joints are derived as
-            `skeleton.convert` does; from a list, joints are only taken as they are.
+        names: J names, or the name of an order. From a skeleton, joints are derived as `skeleton.convert`
+            does; from a list, joints are only taken as they are.
+        skeleton: whose joints have canonical names.
 
     Raises:
         ValueError: if there is no order of the name, a joint is named twice, or none is known.
@@ -90,7 +91,7 @@ def canonical_joints(joints: Tensor, names: str | Sequence[str]) -> Tensor:
     if isinstance(names, str):
         _check_order(names)
         if names in SKELETONS:
-            return convert(joints, SKELETONS[names], CANONICAL)
+            return convert(joints, SKELETONS[names], skeleton)
         names = ORDERS[names]
     found: dict[str, int] = {}
     for column, name in enumerate(names):
@@ -103,6 +104,7 @@ def canonical_joints(joints: Tensor, names: str | Sequence[str]) -> Tensor:
             found[joint] = column
     if not found:
         raise ValueError(f"joint names: none of {', '.join(names)} is known")
-    out = joints.new_full((*joints.shape[:-2], len(CANONICAL), joints.shape[-1]), torch.nan)
-    out[..., CANONICAL.indices(found), :] = joints[..., list(found.values()), :]
+    found = {joint: column for joint, column in found.items() if joint in skeleton}
+    out = joints.new_full((*joints.shape[:-2], len(skeleton), joints.shape[-1]), torch.nan)
+    out[..., skeleton.indices(found), :] = joints[..., list(found.values()), :]
     return out

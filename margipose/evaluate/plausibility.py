@@ -7,6 +7,7 @@ where people are, and have their hands on the sides where people have them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations, product
 
 import numpy as np
@@ -17,7 +18,6 @@ from torch import Tensor
 from margipose.camera import project
 from margipose.data import Records
 from margipose.evaluate.protocols import Protocol
-from margipose.skeleton import CANONICAL
 
 __all__ = ["check_plausible"]
 
@@ -47,15 +47,16 @@ def check_plausible(
     """Ask, if predictions do not look like what they are stated to be.
 
     Args:
-        joints, expected, valid: N x 17 x D predictions and labels, mm or px, and N x 17, which labels count.
-        records: of the labels.
+        joints, expected, valid: N x J x D predictions and labels, mm or px, and N x J, which labels count.
+        records: of the labels, in the same skeleton.
         unit, space: what the predictions are stated to be in.
 
     Raises:
         ValueError: the question.
     """
-    scored = CANONICAL.indices(protocol.joints)
-    needed = scored if protocol.root is None else [*scored, CANONICAL.index(protocol.root)]
+    skeleton = records.skeleton
+    scored = skeleton.indices(protocol.joints)
+    needed = scored if protocol.root is None else [*scored, skeleton.index(protocol.root)]
     rows = torch.nonzero(valid[:, needed].all(-1)).squeeze(-1)
     if not len(rows):
         return
@@ -66,10 +67,11 @@ def check_plausible(
         sampled = records.select(rows.numpy())
         question = _position(p, q, scored, sampled, protocol)
     if question is None:
-        root = None if protocol.root is None else CANONICAL.index(protocol.root)
-        question = _orientation(p, q, scored, root, _cameras(records, rows.numpy()))
+        root = None if protocol.root is None else skeleton.index(protocol.root)
+        sides = skeleton.indices(skeleton.mirrors)
+        question = _orientation(p, q, scored, root, sides, _cameras(records, rows.numpy()))
     if question is None:
-        question = _order(p, q, valid[rows])
+        question = _order(p, q, valid[rows], skeleton.joints)
     if question is not None:
         raise ValueError(f"{source}: {question} If all is as stated, score the predictions unchecked")
 
@@ -124,7 +126,9 @@ def _cameras(records: Records, rows: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1))
 
 
-def _orientation(p: Tensor, q: Tensor, scored: list[int], root: int | None, camera: Tensor) -> str | None:
+def _orientation(
+    p: Tensor, q: Tensor, scored: list[int], root: int | None, sides: list[int], camera: Tensor
+) -> str | None:
     """Whether other axes, sides or a rotation of each camera at least halve the error.
 
     All from sums of outer products: |R p - q|^2 = |p|^2 + |q|^2 - 2 tr(R^T q p^T).
@@ -136,7 +140,6 @@ def _orientation(p: Tensor, q: Tensor, scored: list[int], root: int | None, came
         origin = points.mean(-2, keepdim=True) if root is None else points[:, root, None]
         return points[:, scored] - origin
 
-    sides = CANONICAL.indices(CANONICAL.mirrors)
     a, b = centred(p), centred(q)
     size, power = float(b.square().sum()), float(a.square().sum() + b.square().sum())
     products = torch.einsum("nji,njk->nik", b, a)
@@ -170,7 +173,7 @@ def _orientation(p: Tensor, q: Tensor, scored: list[int], root: int | None, came
     return None
 
 
-def _order(p: Tensor, q: Tensor, valid: Tensor) -> str | None:
+def _order(p: Tensor, q: Tensor, valid: Tensor, names: Sequence[str]) -> str | None:
     """Whether poses would fit far better if joints had each other's names."""
     from scipy.optimize import linear_sum_assignment
 
@@ -189,7 +192,7 @@ def _order(p: Tensor, q: Tensor, valid: Tensor) -> str | None:
     named, found = next((there[i], there[j]) for i, j in zip(own, other) if i != j)
     return (
         f"poses fit the labels far better with joints in another order: what is called "
-        f"{CANONICAL.joints[named]} lies where {CANONICAL.joints[found]} should; in which order are they?"
+        f"{names[named]} lies where {names[found]} should; in which order are they?"
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from margipose.data import Records
 from margipose.data.hdf5 import one_line
-from margipose.evaluate.joint_names import canonical_joints, canonical_name, count_of
+from margipose.evaluate.joint_names import canonical_name, count_of, joints_in
 from margipose.evaluate.matching import describe_row, identify, match
 from margipose.evaluate.plausibility import check_plausible
 from margipose.evaluate.protocols import Protocol
 from margipose.evaluate.results import Evaluation, score_records
 from margipose.evaluate.scoring import labels
 from margipose.evaluate.selection import select
-from margipose.skeleton import CANONICAL
+from margipose.skeleton import CANONICAL, get_skeleton
 
 __all__ = ["Predictions", "predictions_of", "score_predictions"]
 
@@ -141,14 +141,14 @@ class Predictions:
             )
         return column
 
-    def canonical(self) -> Tensor:
-        """N x 17 x D canonical joints, mm or px; NaN for those that were not predicted.
+    def joints_in(self, skeleton: str = CANONICAL.name) -> Tensor:
+        """Joints of a skeleton, N x K x D, mm or px; NaN for those that were not predicted.
 
         Raises:
             ValueError: if joint names clash, or none is known.
         """
         try:
-            joints = canonical_joints(torch.from_numpy(self.joints), self.joint_names)
+            joints = joints_in(torch.from_numpy(self.joints), self.joint_names, get_skeleton(skeleton))
         except ValueError as error:
             raise ValueError(f"{self.source}: {error}") from None
         return joints * 1000 if self.unit == "m" else joints
@@ -213,8 +213,8 @@ def score_predictions(
             f"{source}: poses are at {predictions.scale} scale, protocol {protocol.name} compares at "
             f"{protocol.scale} scale"
         )
-    chosen = select(records, protocol).converted(CANONICAL)
-    joints = predictions.canonical()
+    chosen = select(records, protocol).converted(get_skeleton(protocol.skeleton))
+    joints = predictions.joints_in(protocol.skeleton)
     protocol = without_unfitted(protocol, joints)
     needed = _needed(protocol)
     _check_joints(predictions, joints, needed, protocol)
@@ -231,11 +231,12 @@ def score_predictions(
 
 
 def _needed(protocol: Protocol) -> list[int]:
-    """Canonical indices of the joints that a protocol uses."""
+    """Indices of the joints that a protocol uses."""
     aligned = protocol.aligned_by if any(m.alignment != "none" for m in protocol.metrics) else ()
     root = () if protocol.root is None else (protocol.root,)
     used = {*protocol.joints, *aligned, *root}
-    return [CANONICAL.index(j) for j in CANONICAL.joints if j in used]
+    skeleton = get_skeleton(protocol.skeleton)
+    return [skeleton.index(j) for j in skeleton.joints if j in used]
 
 
 def without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
@@ -244,7 +245,8 @@ def without_unfitted(protocol: Protocol, joints: Tensor) -> Protocol:
     What is not aligned needs the joints that are scored only.
     """
     predicted = joints.isfinite().all(-1).any(0)
-    unfitted = [j for j in protocol.aligned_by if not predicted[CANONICAL.index(j)]]
+    skeleton = get_skeleton(protocol.skeleton)
+    unfitted = [j for j in protocol.aligned_by if not predicted[skeleton.index(j)]]
     plain = tuple(m for m in protocol.metrics if m.alignment == "none")
     if not unfitted or len(plain) in (0, len(protocol.metrics)):
         return protocol
@@ -262,7 +264,7 @@ def _check_joints(
     predictions: Predictions, joints: Tensor, needed: Sequence[int], protocol: Protocol
 ) -> None:
     there = joints.isfinite().all(-1).any(0)
-    missing = [CANONICAL.joints[j] for j in needed if not there[j]]
+    missing = [get_skeleton(protocol.skeleton).joints[j] for j in needed if not there[j]]
     if not missing:
         return
     names = predictions.joint_names
@@ -279,10 +281,10 @@ def _check_finite(
     wrong = valid[:, needed] & ~joints[:, needed].isfinite().all(-1)
     if wrong.any():
         row, joint = (int(i) for i in wrong.nonzero()[0])
-        values: list[Any] = joints[row, needed[joint]].tolist()
+        name, values = records.skeleton.joints[needed[joint]], joints[row, needed[joint]].tolist()
         more = int(wrong.any(-1).sum()) - 1
         raise ValueError(
-            f"{source}: {CANONICAL.joints[needed[joint]]} of {describe_row(records, row)} is not finite "
+            f"{source}: {name} of {describe_row(records, row)} is not finite "
             f"({', '.join(f'{v:g}' for v in values)})"
             + (f", and {more} more pose{'s are' if more > 1 else ' is'} like this" if more else "")
             + "; leave such poses out and allow them to be missing, or predict them"

@@ -105,6 +105,7 @@ class Protocol:
         subjects, cameras: the values of these columns of the records' `ids` that it scores; empty for all.
         stride: it scores frames 1, 1 + stride, 1 + 2 stride, ... of each video; 0 for the frames there are.
         joints: names of the joints that are scored.
+        skeleton: the one whose joints are compared; predictions and labels are converted to it.
         aligned_by: names of the joints that an alignment is fitted to.
         root: the joint that poses are relative to; None for positions in the image.
         unit: of errors: `"mm"` in 3D; in 2D `"head"`, the person's head length, or `"torso"`, the distance
@@ -135,6 +136,7 @@ class Protocol:
     subjects: tuple[int, ...] = ()
     cameras: tuple[int, ...] = ()
     stride: int = 0
+    skeleton: str = CANONICAL.name
     aligned_by: tuple[str, ...] = CANONICAL.joints
     root: str | None = "pelvis"
     unit: Literal["mm", "head", "torso"] = "mm"
@@ -274,6 +276,7 @@ _LSP = Protocol(
     "Leeds Sports Pose: PCK@0.2 of 14 joints, relative to left shoulder - right hip",
     dataset="lsp",
     joints=LSP.joints,
+    skeleton=LSP.name,
     depth="none",
     metrics=METRICS_TORSO,
     root=None,
@@ -369,6 +372,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             replace(
                 _LSP,
                 name="mpi3d_image",
+                skeleton=CANONICAL.name,
                 about="MPI-INF-3DHP in the image: as lsp, PCK@0.2 of 14 joints; for networks without depth",
                 dataset="mpi3d",
                 sequence=_MPI3D.sequence,

@@ -18,6 +18,7 @@ from margipose.evaluate.formats import Interval
 from margipose.evaluate.protocols import Averaging, Protocol
 from margipose.evaluate.scoring import Scores, labels, score
 from margipose.evaluate.selection import groups_of, sequences_of
+from margipose.skeleton import Skeleton, convert, get_skeleton
 
 __all__ = ["Evaluation", "Row", "score_records"]
 
@@ -144,20 +145,25 @@ class Evaluation:
         return Row(name, count, dict(zip(self.values, means.tolist())), column, dict(zip(self.values, ends)))
 
 
-def score_records(joints: Tensor, records: Records, protocol: Protocol) -> Evaluation:
+def score_records(
+    joints: Tensor, records: Records, protocol: Protocol, skeleton: Skeleton | None = None
+) -> Evaluation:
     """Score a pose for every record.
 
     Args:
         joints: N x J x 3 mm, in camera space or relative to any point; by a 2D protocol N x J x 2, pixels
-            of the image that the records' intrinsics belong to. In the order and skeleton of the records.
+            of the image that the records' intrinsics belong to. In the order of the records.
+        skeleton: of the joints; the records' by default. Both are compared, and come back, in the
+            protocol's.
 
     Raises:
         ValueError: for labels that do not suit the protocol, wrong shapes, or joints that are not finite.
     """
     if len(records) == 0:
         raise ValueError(f"{records.name}: there is nothing to evaluate")
+    target = get_skeleton(protocol.skeleton)
+    joints = convert(torch.as_tensor(joints), skeleton or records.skeleton, target)
+    records = records.converted(target)
     expected, valid, reference = labels(records, protocol)
-    scores = score(
-        torch.as_tensor(joints), expected, protocol, records.skeleton, valid=valid, reference=reference
-    )
-    return Evaluation(protocol, records, torch.as_tensor(joints), scores)
+    scores = score(joints, expected, protocol, target, valid=valid, reference=reference)
+    return Evaluation(protocol, records, joints, scores)

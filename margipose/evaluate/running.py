@@ -269,4 +269,4 @@ def evaluate(
         device=device,
         progress=progress,
     )
-    return score_records(joints, dataset.records, protocol)
+    return score_records(joints, dataset.labelled(protocol.skeleton), protocol, dataset.skeleton)

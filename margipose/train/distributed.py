@@ -251,7 +251,7 @@ def evaluate_together(
     for rows, block in zip(dealt, blocks):
         whole[rows] = block
     with world.agreed():
-        return score_records(whole, dataset.records, protocol)
+        return score_records(whole, dataset.labelled(protocol.skeleton), protocol, dataset.skeleton)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from margipose.evaluate.matching import describe_row
 from margipose.evaluate.protocols import Depth
 from margipose.geometry import align, apply_affine
 from margipose.model import PoseOutput
-from margipose.skeleton import CANONICAL, Skeleton
+from margipose.skeleton import Skeleton
 from margipose.spec import InputSpec
 
 __all__ = ["ANY", "STORED", "TARGET", "Example", "Examples"]
@@ -117,8 +117,8 @@ class Examples:
                 device=self._device,
                 progress=progress,
             )
-            records = self.records.converted(CANONICAL)
-            self.evaluation = score_records(joints, records, self.protocol)
+            labelled = self.dataset.labelled(self.protocol.skeleton)
+            self.evaluation = score_records(joints, labelled, self.protocol, self.dataset.skeleton)
 
     # --- Which rows ---------------------------------------------------------------------------------
 

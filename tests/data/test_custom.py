@@ -183,14 +183,16 @@ def test_both_kinds_in_one_file(root):
 
 def test_other_skeletons_are_converted_by_name(root):
     joints = {"left_hip": [100, 150], "right_hip": [140, 150], "neck": [120, 50], "head_top": [120, 30]}
+    joints |= {"left_shoulder": [100, 60], "right_shoulder": [140, 60]}
     records = load(write(root, [flat(joints_px=joints)], skeleton="lsp"))
     assert records.skeleton is LSP
     canonical = records.converted(CANONICAL)
     found = dict(zip(CANONICAL.joints, px(canonical)[0].tolist()))
     valid = {j for j, v in zip(CANONICAL.joints, canonical.valid[0].tolist()) if v}
     assert valid == {*joints, "pelvis", "spine", "head"}
-    assert found["pelvis"] == pytest.approx([120, 150])
-    assert found["spine"] == pytest.approx([120, 0.53 * 150 + 0.47 * 50])
+    assert found["left_hip"] == pytest.approx([100, 141])
+    assert found["pelvis"] == pytest.approx([120, 141])
+    assert found["spine"] == pytest.approx([120, 0.53 * 141 + 0.47 * 50])
     assert found["head"] == pytest.approx([120, 40])
     rows = [["image", "skeleton", "neck_x_px", "neck_y_px", "left_hip_x_px", "left_hip_y_px"]]
     (root / "annotations.json").unlink()

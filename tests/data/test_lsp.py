@@ -8,7 +8,8 @@ from scipy.io import savemat
 
 from margipose.camera import project
 from margipose.data import PoseDataset, load_records, lsp
-from margipose.skeleton import CANONICAL, LSP
+from margipose.evaluate import get_protocol, score_records
+from margipose.skeleton import CANONICAL, LSP, convert
 from margipose.spec import InputSpec
 
 WIDTH, HEIGHT = 60, 40
@@ -99,6 +100,21 @@ def test_invisible_joints_and_those_outside_are_not_valid(extended):
     sample = PoseDataset(records, InputSpec(64, 64))[0]
     assert sample.target_norm[sample.valid, :2].isfinite().all()
     assert not sample.depth_valid.any()
+
+
+def test_protocols_compare_with_the_labels_as_they_came(extended):
+    joints = labels(32)
+    joints[LSP.index("right_shoulder"), 2, 30] = 0  # without which no canonical hip, but a label
+    savemat(extended / "joints.mat", {"joints": joints})
+    records = load_records("lspet", extended, "val")
+    dataset = PoseDataset(records, InputSpec(64, 64))
+    assert dataset.labelled("lsp").valid.sum() == 2 * 14 - 1
+    seen = convert(torch.from_numpy(joints[:, :2, 30:]).movedim(2, 0), LSP, CANONICAL)
+    found = score_records(seen, dataset.labelled("lsp"), get_protocol("lspet"), CANONICAL)
+    assert found.scores.weights.tolist() == [13, 14]
+    assert found.scores.errors[0, found.protocol.joints.index("right_hip")] < 1e-9
+    assert found.overall().values["pck_torso"] == 1
+    assert found.records.skeleton is LSP
 
 
 def test_people_of_one_joint_are_left_out(extended):

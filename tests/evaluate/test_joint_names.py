@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from margipose.evaluate.joint_names import ORDERS, canonical_joints, canonical_name
+from margipose.evaluate.joint_names import ORDERS, canonical_name, joints_in
 from margipose.skeleton import CANONICAL, H36M, MPII, SKELETONS
 from tests.evaluate.guesses import GUESS, predictions
 
@@ -26,7 +26,7 @@ def test_names_are_read_as_people_write_them(joint, spellings):
     assert {s: canonical_name(s) for s in spellings} == dict.fromkeys(spellings, joint)
 
 
-def test_every_skeleton_names_its_canonical_joints_as_they_are():
+def test_every_skeleton_names_its_joints_in_as_they_are():
     for skeleton in SKELETONS.values():
         for joint in skeleton.joints:
             assert canonical_name(joint) == (joint if joint in CANONICAL else None), joint
@@ -35,9 +35,9 @@ def test_every_skeleton_names_its_canonical_joints_as_they_are():
 def test_joints_are_taken_by_name_in_any_order():
     order = np.random.default_rng(0).permutation(17)
     names = [CANONICAL.joints[i] for i in order]
-    found = canonical_joints(torch.from_numpy(GUESS[:, order]), names)
+    found = joints_in(torch.from_numpy(GUESS[:, order]), names)
     np.testing.assert_array_equal(found.numpy(), GUESS)
-    fewer = canonical_joints(torch.from_numpy(GUESS[:, :3]), CANONICAL.joints[:3])
+    fewer = joints_in(torch.from_numpy(GUESS[:, :3]), CANONICAL.joints[:3])
     assert fewer[:, 3:].isnan().all()
     np.testing.assert_array_equal(fewer[:, :3].numpy(), GUESS[:, :3])
 
@@ -47,13 +47,13 @@ def test_the_usual_17_of_human36m_are_those_of_its_32():
     assert ORDERS["h36m_17"] == tuple(H36M.joints[i] for i in kept)
     joints = torch.randn(4, 32, 3, dtype=torch.float64)
     torch.testing.assert_close(
-        canonical_joints(joints[:, kept], "h36m_17"), canonical_joints(joints, "h36m"), rtol=0, atol=0
+        joints_in(joints[:, kept], "h36m_17"), joints_in(joints, "h36m"), rtol=0, atol=0
     )
 
 
 def test_orders_of_2d_sets_derive_what_they_lack():
     joints = torch.randn(4, 16, 2, dtype=torch.float64)
-    found = canonical_joints(joints, "mpii")
+    found = joints_in(joints, "mpii")
     spine = 0.53 * joints[:, MPII.index("spine")] + 0.47 * joints[:, MPII.index("pelvis")]
     torch.testing.assert_close(found[:, CANONICAL.index("spine")], spine)
 
@@ -68,4 +68,4 @@ def test_orders_of_2d_sets_derive_what_they_lack():
 )
 def test_refuses_names_that_do_not_say_which_joint(names, message):
     with pytest.raises(ValueError, match=message):
-        predictions(joint_names=names).canonical()
+        predictions(joint_names=names).joints_in()

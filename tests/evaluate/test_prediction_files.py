@@ -136,7 +136,7 @@ def test_the_pages_json_is_read(tmp_path):
     assert found.joints.shape == (2, 3, 3)
     walking = dataclasses.replace(RECORDS.select([0, 1]), id_names={"action": {2: "Walking"}})
     assert match(found.ids, walking).poses.tolist() == [0, 1]
-    joints = found.canonical()
+    joints = found.joints_in()
     assert joints[0, CANONICAL.index("left_hip")].tolist() == [128.5, 4, 30]
     assert joints[1, CANONICAL.index("right_hip")].tolist() == [-127, -9, -36.5]
 
