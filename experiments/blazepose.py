@@ -19,7 +19,7 @@ from margipose.data import PoseDataset, Records
 from margipose.data.dataset import tensor_image
 from margipose.evaluate import Evaluation, Protocol, score_records
 from margipose.geometry import apply_affine
-from margipose.skeleton import get_skeleton
+from margipose.skeleton import LSP
 from margipose.spec import InputSpec
 
 __all__ = ["JOINTS", "NAMES", "evaluate_blazepose", "onto_ray"]
@@ -32,7 +32,7 @@ JOINTS = tuple(
     for side in ("left", "right")
     for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 )
-"""Those that it shares with us; the pelvis is the middle of the hips."""
+"""Those that it shares with us. Pelvis and hips of benchmarks in space follow from its hips as from LSP's."""
 
 _SPEC = InputSpec(384, 384)
 
@@ -67,16 +67,14 @@ def evaluate_blazepose(name: str, records: Records, protocol: Protocol) -> Evalu
             if protocol.dims == 2:
                 px = torch.from_numpy(flat * (_SPEC.width, _SPEC.height) - 0.5)
                 back = image_map(sample.crop, sample.intrinsics).inverse()
-                poses.append(_named(apply_affine(back, px), protocol))
+                poses.append(_named(apply_affine(back, px)))
             else:
                 mm = torch.from_numpy(1000 * _array(found.pose_world_landmarks, marks, 0.0))
                 turned = onto_ray(mm, sample.crop.centre_px, sample.intrinsics)
-                poses.append(_named(turned if name == "blazepose-ray" else mm, protocol))
+                poses.append(_named(turned if name == "blazepose-ray" else mm))
     if missed:
         warnings.warn(f"{name}: found nobody in {missed} of {len(dataset)} images", stacklevel=2)
-    # Its hips are where people would point at, as those of photos' labels are: they stay where they are.
-    skeleton = get_skeleton(protocol.skeleton)
-    return score_records(torch.stack(poses), dataset.labelled(skeleton.name), protocol, skeleton)
+    return score_records(torch.stack(poses), dataset.labelled(protocol.skeleton), protocol, LSP)
 
 
 def _array(landmarks: object | None, marks: list, otherwise: float) -> NDArray[np.float64]:
@@ -87,14 +85,10 @@ def _array(landmarks: object | None, marks: list, otherwise: float) -> NDArray[n
     return np.array([(p.x, p.y, p.z) for p in points], np.float64)
 
 
-def _named(joints: torch.Tensor, protocol: Protocol) -> torch.Tensor:
-    """Joints in the order of the protocol's skeleton; zero where there are none."""
-    skeleton = get_skeleton(protocol.skeleton)
-    found = joints.new_zeros(len(skeleton), joints.shape[-1])
-    found[skeleton.indices(JOINTS)] = joints
-    hips = [JOINTS.index("left_hip"), JOINTS.index("right_hip")]
-    if "pelvis" in skeleton:
-        found[skeleton.index("pelvis")] = joints[hips].mean(0)
+def _named(joints: torch.Tensor) -> torch.Tensor:
+    """As joints of LSP, among whose hips, set by people in photos, its own are; zero where there are none."""
+    found = joints.new_zeros(len(LSP), joints.shape[-1])
+    found[LSP.indices(JOINTS)] = joints
     return found
 
 

@@ -101,7 +101,7 @@ class Seen(NamedTuple):
 
 
 class Lifter(nn.Module):
-    """Depths of joints, `B x J`, relative to the pelvis and to what `Seen.scale` is at its depth."""
+    """Depths of joints, `B x J`, relative to the hips' middle and to what `Seen.scale` is at its depth."""
 
     def __init__(self, width: int = 768, blocks: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def camera_poses(records: Records) -> Tensor:
 
 
 def relative(joints: Tensor) -> Tensor:
-    """Joints relative to the middle of the hips, which is the pelvis of photos without one."""
+    """Joints relative to the middle of the hips, which photos have labels of."""
     return joints - joints[:, HIPS].mean(1, keepdim=True)
 
 
@@ -222,7 +222,7 @@ def lift(lifter: Lifter, tangents: Tensor, known: Tensor, bones_mm: Tensor) -> T
     Args:
         tangents: where they are seen, on the plane at depth 1; `B x J x 2`.
         known: `B x J`; others come out as NaN.
-        bones_mm: lengths of `LSP.bones` of a person of the wanted size; the pelvis' depth is the one at which
+        bones_mm: lengths of `LSP.bones` of a person of the wanted size; the hips' depth is the one at which
             the known bones have that size, in the median.
     """
     seen = normalised(tangents, known)
@@ -265,7 +265,7 @@ def _lengths(joints: Tensor) -> Tensor:
 
 
 def errors_mm(lifter: Lifter, poses: Tensor, bones_mm: Tensor) -> tuple[float, float]:
-    """MPJPE relative to the pelvis and P-MPJPE of lifted poses `N x J x 3` mm, all joints seen."""
+    """MPJPE about the middle of the hips and P-MPJPE of lifted poses `N x J x 3` mm, all joints seen."""
     known = torch.ones(poses.shape[:2], dtype=torch.bool)
     lifted = lift(lifter, poses[..., :2] / poses[..., 2:], known, bones_mm)
     plain = (relative(lifted) - relative(poses)).norm(dim=-1).mean()

@@ -13,8 +13,8 @@ One row per network. What is given is measured:
   as visible: PCK@0.2 of the torso, from left shoulder to right hip.
 * `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
   box and the pelvis's depth from the labels, as `Predictor` looks at people: through a perspective crop, or
-  the affine one of training with `--crop affine`. P-MPJPE and MPJPE, means over all frames of all that is
-  named.
+  the affine one of training with `--crop affine` (`blazepose` has that one). P-MPJPE and MPJPE, means over
+  all frames of all that is named.
 
 `blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
 turned onto the ray on which the camera sees the person.
@@ -36,7 +36,14 @@ from margipose.camera import project
 from margipose.checkpoint import Loaded
 from margipose.data import PoseDataset, Records, load_records
 from margipose.data.images import read_image
-from margipose.evaluate import Evaluation, Protocol, evaluate, get_protocol, score_records
+from margipose.evaluate import (
+    Evaluation,
+    Protocol,
+    check_evaluation,
+    evaluate,
+    get_protocol,
+    score_records,
+)
 from margipose.files import replacing
 from margipose.infer import Predictor
 from margipose.infer.views import CropKind, box_of_joints
@@ -81,6 +88,7 @@ def _evaluate_frames(loaded: Loaded | str, records: Records, args: argparse.Name
     )
     dataset = PoseDataset(records, loaded.input_spec)
     labelled, poses = dataset.records, []
+    check_evaluation(labelled, FRAMES, loaded.model.spec.dims)
     for row in range(len(labelled)):
         image = read_image(labelled.images[row])
         _, intrinsics = dataset.frame(row, image.shape[1::-1])

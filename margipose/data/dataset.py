@@ -132,10 +132,11 @@ class PoseDataset(Dataset[Sample]):
         """The records in the joints of some skeleton: as they came, if these are theirs.
 
         Raises:
-            ValueError: for an unknown skeleton, or one to which `records` cannot be converted.
+            ValueError: for an unknown skeleton, or one to which they cannot be converted.
         """
-        source = self._source if self._source.skeleton.name == skeleton else self.records
-        return source.converted(get_skeleton(skeleton))
+        if skeleton == self.skeleton.name:
+            return self.records
+        return self._source.converted(get_skeleton(skeleton))
 
     def __getitem__(self, key: int | Draw) -> Sample:
         """One sample.

@@ -1,4 +1,4 @@
-"""Joint names as other people write them, and joints by name as the canonical ones.
+"""Joint names as other people write them, and joints by name as those of a skeleton.
 
 A name is read whatever its case and separators, with its side before or after it, whole or by its first
 letter: `left_hip`, `LeftHip`, `LHip`, `l.hip` and `hip_l` are one joint. The pelvis may be called `hip`,
@@ -81,8 +81,8 @@ def joints_in(joints: Tensor, names: str | Sequence[str], skeleton: Skeleton = C
     """Joints of any names, `... x J x D`, as those of a skeleton, `... x K x D`; NaN for those not there.
 
     Args:
-        names: J names, or the name of an order. From a skeleton, joints are derived as `skeleton.convert`
-            does; from a list, joints are only taken as they are.
+        names: J names, or the name of an order. From a skeleton, or where all canonical joints are named,
+            they are derived as `skeleton.convert` does; from other names, joints are only taken as they are.
         skeleton: whose joints have canonical names.
 
     Raises:
@@ -104,6 +104,8 @@ def joints_in(joints: Tensor, names: str | Sequence[str], skeleton: Skeleton = C
             found[joint] = column
     if not found:
         raise ValueError(f"joint names: none of {', '.join(names)} is known")
+    if set(found) == set(CANONICAL.joints):
+        return convert(joints[..., [found[j] for j in CANONICAL.joints], :], CANONICAL, skeleton)
     found = {joint: column for joint, column in found.items() if joint in skeleton}
     out = joints.new_full((*joints.shape[:-2], len(skeleton), joints.shape[-1]), torch.nan)
     out[..., skeleton.indices(found), :] = joints[..., list(found.values()), :]

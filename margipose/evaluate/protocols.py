@@ -105,7 +105,7 @@ class Protocol:
         subjects, cameras: the values of these columns of the records' `ids` that it scores; empty for all.
         stride: it scores frames 1, 1 + stride, 1 + 2 stride, ... of each video; 0 for the frames there are.
         joints: names of the joints that are scored.
-        skeleton: the one whose joints are compared; predictions and labels are converted to it.
+        skeleton: the one whose joints are compared; `score_records` and `score_predictions` convert to it.
         aligned_by: names of the joints that an alignment is fitted to.
         root: the joint that poses are relative to; None for positions in the image.
         unit: of errors: `"mm"` in 3D; in 2D `"head"`, the person's head length, or `"torso"`, the distance

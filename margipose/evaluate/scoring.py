@@ -88,7 +88,7 @@ def score(
     actual: Tensor,
     expected: Tensor,
     protocol: Protocol,
-    skeleton: Skeleton | str = "canonical",
+    skeleton: Skeleton | str | None = None,
     *,
     valid: Tensor | None = None,
     reference: Tensor | None = None,
@@ -98,6 +98,7 @@ def score(
     Args:
         actual, expected: predictions and labels, `... x J x D`, in the joints of `skeleton`. In 3D, they
             may be in camera space or relative to any point: the root is subtracted.
+        skeleton: the protocol's by default. Nothing is converted here: a joint is the one of its name.
         valid: `... x J`, which labels count; all of them by default.
         reference: `...`, the length in pixels that 2D errors are divided by.
 
@@ -105,6 +106,7 @@ def score(
         ValueError: if shapes differ or do not suit the protocol, or a prediction or a label that counts is
             not finite (naming its row and joint).
     """
+    skeleton = protocol.skeleton if skeleton is None else skeleton
     skeleton = get_skeleton(skeleton) if isinstance(skeleton, str) else skeleton
     if actual.shape != expected.shape or actual.dim() < 2:
         raise ValueError(
@@ -232,6 +234,9 @@ def _check(
 
 def labels(records: Records, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor | None]:
     """What a protocol compares predictions with: joints, which of them count, lengths to divide by.
+
+    Args:
+        records: in the protocol's skeleton.
 
     Returns:
         In 3D, N x J x 3 mm in camera space, N x J, and None. In 2D, N x J x 2 pixels of the image that the

@@ -185,7 +185,8 @@ class Body:
         rest_mm: V x 3 float32; the rest pose, upright with arms lowered half-way. The pelvis is the origin.
         heads_mm: B x 3, where bones begin at rest.
         scale: 920 mm over this person's knee-to-neck height when upright: multiplies their joints to those of
-            a universal skeleton. Spines are not rigid, so a bent person's are up to some percent shorter.
+            a universal skeleton. Spines bend and hips are above their joints, so a bent person measures up to
+            a tenth less.
         height_mm: from the soles to the crown.
         female: whether the shape was mixed from women's.
         group: "adult", "child" or "extreme".

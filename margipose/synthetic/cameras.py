@@ -73,7 +73,7 @@ def place_camera(rng: np.random.Generator, joints_world_mm: Array, around_deg: f
     """A camera that has all joints of a clip in view.
 
     Two of three are between the height of a chest and that of eyes, most others higher. Most look down, by
-    some 7 degrees, and less than 20.
+    less than 20 degrees, at a person who stands by some 8.
 
     Args:
         joints_world_mm: N x J x 3.

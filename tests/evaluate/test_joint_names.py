@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from margipose.evaluate.joint_names import ORDERS, canonical_name, joints_in
-from margipose.skeleton import CANONICAL, H36M, MPII, SKELETONS
+from margipose.skeleton import CANONICAL, H36M, LSP, MPII, SKELETONS, convert
 from tests.evaluate.guesses import GUESS, predictions
 
 
@@ -26,7 +26,7 @@ def test_names_are_read_as_people_write_them(joint, spellings):
     assert {s: canonical_name(s) for s in spellings} == dict.fromkeys(spellings, joint)
 
 
-def test_every_skeleton_names_its_joints_in_as_they_are():
+def test_every_skeleton_names_its_canonical_joints_as_they_are():
     for skeleton in SKELETONS.values():
         for joint in skeleton.joints:
             assert canonical_name(joint) == (joint if joint in CANONICAL else None), joint
@@ -49,6 +49,22 @@ def test_the_usual_17_of_human36m_are_those_of_its_32():
     torch.testing.assert_close(
         joints_in(joints[:, kept], "h36m_17"), joints_in(joints, "h36m"), rtol=0, atol=0
     )
+
+
+def test_hips_are_converted_whatever_the_canonical_joints_are_called():
+    joints = torch.randn(4, 17, 2, dtype=torch.float64)
+    expected = convert(joints, CANONICAL, LSP)
+    order = CANONICAL.indices(ORDERS["h36m_17"])
+    for given, names in (
+        (joints, "canonical"),
+        (joints, CANONICAL.joints),
+        (joints[:, order], ORDERS["h36m_17"]),
+        (joints[:, order], "h36m_17"),
+    ):
+        torch.testing.assert_close(joints_in(given, names, LSP), expected)
+    # Who names only the joints of LSP, has them where its labels are.
+    chosen = convert(joints, CANONICAL, LSP)
+    torch.testing.assert_close(joints_in(chosen, LSP.joints, LSP), chosen, rtol=0, atol=0)
 
 
 def test_orders_of_2d_sets_derive_what_they_lack():

@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader, default_collate
 from margipose import evaluate as E
 from margipose.camera import LEANING_DEG, lean_deg, project
 from margipose.data import PoseDataset, load_records
+from margipose.data.flat import at_one_depth
 from margipose.data.images import EncodedImage
 from margipose.dsnt import Marginals, make_gauss
 from margipose.evaluate.running import joints_in_camera
 from margipose.metrics import mpjpe
 from margipose.model import PoseOutput
-from margipose.skeleton import CANONICAL, VNECT_14, knee_neck_height, mirror, root_relative
+from margipose.skeleton import CANONICAL, LSP, VNECT_14, convert, knee_neck_height, mirror, root_relative
 from margipose.spec import InputSpec
 
 SPEC = InputSpec(64, 64)
@@ -280,6 +281,29 @@ def test_2d_sets_are_scored_in_the_pixels_of_their_labels(flat):
     plain = (distance <= 0.5).double().mean()
     assert result.headline().values["pckh"] == pytest.approx(plain.item())
     assert 0.1 < plain < 0.95
+
+
+def test_joints_of_leeds_sports_pose_are_compared_where_they_were_labelled(flat):
+    protocol = E.get_protocol("lspet")
+    records = flat.records
+    px = project(records.joints_cam_mm[:], records.intrinsics[:])
+    labelled_px = convert(px, CANONICAL, LSP)
+    source = dataclasses.replace(
+        records,
+        name="lspet/val",
+        skeleton=LSP,
+        joints_cam_mm=at_one_depth(labelled_px, records.intrinsics[:]),
+        valid=torch.ones(len(records), len(LSP), dtype=torch.bool),
+    )
+    dataset = PoseDataset(source, SPEC)
+    assert dataset.labelled("lsp") is source
+    assert dataset.labelled("canonical") is dataset.records
+    perfect = E.evaluate(oracle(dataset), dataset, protocol, batch_size=16)
+    assert (perfect.joints - labelled_px).abs().max() < 0.01
+    hip = (px[:, CANONICAL.index("left_hip")] - labelled_px[:, LSP.index("left_hip")]).norm(dim=-1)
+    assert hip.median() > 1
+    again = E.score_predictions(E.predictions_of(perfect), source, protocol)
+    np.testing.assert_array_equal(again.scores.errors, perfect.scores.errors)
 
 
 def test_evaluation_leaves_the_model_as_it_was(dataset):

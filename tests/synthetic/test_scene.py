@@ -55,6 +55,7 @@ def test_cameras_see_the_whole_clip_as_the_real_ones_do():
         distance.append(np.linalg.norm(camera.position - joints.mean((0, 1))))
         height.append(camera.position[1])
     assert np.mean(np.abs(pitch) < 20) > 0.9
+    assert 6 < np.median(pitch) < 11
     assert np.mean((np.array(share) > 0.4) & (np.array(share) < 0.97)) > 0.9
     assert 1900 < np.min(distance) < np.max(distance) < 8000
     assert 0.6 < np.mean((np.array(height) > 900) & (np.array(height) < 1700)) < 0.9
