@@ -26,7 +26,7 @@ from margipose.synthetic.kinematics import (
 )
 from margipose.synthetic.poses import DOFS, INDEX, SIDES, clip_to_limits
 
-__all__ = ["NEEDED", "angles_of"]
+__all__ = ["NEEDED", "angles_of", "bone_joints"]
 
 Array = NDArray[np.floating]
 Joints = Mapping[str, Array]
@@ -96,9 +96,15 @@ def _limb(parent: Array, upper: Array, lower: Array, sign: float, axis: float) -
     return flex, abduct, _held(turned, hinge > _STRAIGHT_DEG), hinge
 
 
-def _neutral(body: Body) -> dict[str, Array]:
-    joints = body.rigged(np.zeros((1, len(DOFS)))).joints_world_mm
-    return {name: joints[:, i] for i, name in enumerate(MPI3D.joints)}
+def bone_joints(body: Body, angles: Array) -> dict[str, Array]:
+    """A body's joints in some poses (N x DOFS), N x 3 by name of `MPI3D`, as skeletons of bones have them.
+
+    Their hips are where thighs turn, while those of `MPI3D` are higher.
+    """
+    rig = body.rigged(angles)
+    joints = {name: rig.joints_world_mm[:, i] for i, name in enumerate(MPI3D.joints)}
+    hips = {f"{side}_hip": f"upperleg01.{side[0].upper()}" for side in SIDES}
+    return joints | {hip: rig.heads_mm[:, body.pack.bones.index(bone)] for hip, bone in hips.items()}
 
 
 def angles_of(body: Body, joints: Joints) -> Array:
@@ -106,8 +112,8 @@ def angles_of(body: Body, joints: Joints) -> Array:
 
     Args:
         body: who is to move.
-        joints: N x 3 by name of `MPI3D`, y up, of any size; `NEEDED` and what else there is. "spine" is the
-            lowest joint of the spine above the pelvis.
+        joints: N x 3 by name of `MPI3D`, y up, of any size; `NEEDED` and what else there is. Hips are where
+            thighs turn, "spine" is the lowest joint of the spine above the pelvis.
 
     Raises:
         ValueError: if joints are missing.
@@ -121,7 +127,8 @@ def angles_of(body: Body, joints: Joints) -> Array:
         for side in SIDES:
             out[:, INDEX[f"{side}_{name}"]] = value
     # What is upright differs between skeletons: relative to this body when it stands.
-    still = {k: v for k, v in _neutral(body).items() if k in joints}
+    upright = bone_joints(body, np.zeros((1, len(DOFS))))
+    still = {k: v for k, v in upright.items() if k in joints}
     root = _pelvis(joints) @ np.swapaxes(_pelvis(still), -1, -2)
     # R = Ry(yaw) Rx(pitch) Rz(-roll)
     out[:, INDEX["yaw"]] = np.degrees(np.unwrap(np.arctan2(root[:, 0, 2], root[:, 2, 2])))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from margipose.skeleton import MPI3D
 from margipose.synthetic import make_synthetic
 from margipose.synthetic.body import random_body
 from margipose.synthetic.collision import heights
@@ -13,7 +12,7 @@ from margipose.synthetic.motion import random_clip
 from margipose.synthetic.motion_files import find_motions, read_motion
 from margipose.synthetic.poses import INDEX, outside_limits
 from margipose.synthetic.recorded import recorded_clip
-from margipose.synthetic.retarget import angles_of
+from margipose.synthetic.retarget import angles_of, bone_joints
 
 # Offsets in centimetres; a "T" with the arms out.
 BONES = {
@@ -95,19 +94,14 @@ def body():
     return random_body(np.random.default_rng(0))
 
 
-def named(body, angles):
-    joints = body.rigged(angles).joints_world_mm
-    return {name: joints[:, i] for i, name in enumerate(MPI3D.joints)}
-
-
 # --- Retargeting -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activity", [1, 3, 5, 6])
 def test_own_movements_come_back(body, activity):
     clip = random_clip(np.random.default_rng(activity), body, 15, activity)
-    joints = named(body, clip.angles)
-    again = named(body, angles_of(body, joints))
+    joints = bone_joints(body, clip.angles)
+    again = bone_joints(body, angles_of(body, joints))
     off = {j: np.linalg.norm(again[j] - joints[j], axis=1).mean() for j in joints}
     # The collar bones' own movements are not taken over.
     assert np.mean(list(off.values())) < 25
@@ -117,13 +111,13 @@ def test_own_movements_come_back(body, activity):
 
 def test_other_sizes_and_places_give_the_same_angles(body):
     clip = random_clip(np.random.default_rng(2), body, 6, 7)
-    joints = named(body, clip.angles)
+    joints = bone_joints(body, clip.angles)
     enlarged = {k: 0.01 * v + [3, 5, -2] for k, v in joints.items()}
     np.testing.assert_allclose(angles_of(body, enlarged), angles_of(body, joints), atol=1e-6)
 
 
 def test_joints_that_are_missing_are_named(body):
-    joints = named(body, np.zeros((2, len(INDEX))))
+    joints = bone_joints(body, np.zeros((2, len(INDEX))))
     del joints["left_knee"]
     with pytest.raises(ValueError, match="joints are missing: left_knee"):
         angles_of(body, joints)
