@@ -73,7 +73,7 @@ def place_camera(rng: np.random.Generator, joints_world_mm: Array, around_deg: f
     """A camera that has all joints of a clip in view.
 
     Two of three are between the height of a chest and that of eyes, most others higher. Most look down, by
-    less than 20 degrees, at a person who stands by some 8.
+    some 10 degrees, few by more than 20.
 
     Args:
         joints_world_mm: N x J x 3.
