@@ -8,7 +8,7 @@ notes in that folder.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 from margipose.skeleton import MPI3D
 from margipose.synthetic.kinematics import bone_rotations, forward, neutral
 from margipose.synthetic.numerics import compiled
-from margipose.synthetic.poses import DOFS, Pose
+from margipose.synthetic.poses import Pose
 
-__all__ = ["JOINTS", "UNIVERSAL_HEIGHT_MM", "Body", "Pack", "Posed", "Rigged", "load_pack", "random_body"]
+__all__ = ["JOINTS", "Body", "Pack", "Posed", "Rigged", "load_pack", "random_body"]
 
 Array = NDArray[np.floating]
-
-UNIVERSAL_HEIGHT_MM = 920.0
-"""|left knee - left hip| + |pelvis - spine| + |spine - neck| of MPI-INF-3DHP's universal skeletons."""
 
 PACK = Path(__file__).with_name("pack") / "body.npz"
 
@@ -184,9 +181,6 @@ class Body:
     Attributes:
         rest_mm: V x 3 float32; the rest pose, upright with arms lowered half-way. The pelvis is the origin.
         heads_mm: B x 3, where bones begin at rest.
-        scale: 920 mm over this person's knee-to-neck height when upright: multiplies their joints to those of
-            a universal skeleton. Spines bend and hips are above their joints, so a bent person measures up to
-            a tenth less.
         height_mm: from the soles to the crown.
         female: whether the shape was mixed from women's.
         group: "adult", "child" or "extreme".
@@ -196,7 +190,6 @@ class Body:
 
     rest_mm: Array
     heads_mm: Array
-    scale: float
     height_mm: float
     female: bool
     group: str
@@ -297,11 +290,7 @@ def make_body(coefficients: Array, size: float, female: bool, group: str) -> Bod
     heads = size * (pack.head_mean + np.tensordot(coefficients, pack.head_basis, 1))
     own = rest[: pack.faces["body"].max() + 1, 1]
     height = float(rest[pack.marks["crown"], 1] - own.min())
-    body = Body(rest, heads, 1.0, height, female, group, coefficients, size)
-    joints = body.rigged(np.zeros((1, len(DOFS)))).joints_world_mm[0]
-    path = ("left_knee", "left_hip"), ("pelvis", "spine"), ("spine", "neck")
-    length = sum(np.linalg.norm(joints[MPI3D.index(a)] - joints[MPI3D.index(b)]) for a, b in path)
-    return replace(body, scale=UNIVERSAL_HEIGHT_MM / float(length))
+    return Body(rest, heads, height, female, group, coefficients, size)
 
 
 def random_body(rng: np.random.Generator, *, adults_only: bool = True) -> Body:

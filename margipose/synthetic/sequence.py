@@ -322,8 +322,8 @@ def make_sequence(root: Path, plan: SequencePlan, seed: int, options: Options) -
         if counts.get(c)
     }
     truth = SequenceTruth(
-        made.joints_world_mm, 1 / made.person.body.scale, cameras, int(made.clip.activity),
-        float(made.clip.fps), options.size, made.parameters,
+        made.joints_world_mm, cameras, int(made.clip.activity), float(made.clip.fps), options.size,
+        made.parameters,
     )  # fmt: skip
     write_labels(directory, truth, plan.split == "test")
 

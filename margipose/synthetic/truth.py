@@ -19,13 +19,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from margipose.camera import UNIVERSAL_HEIGHT_MM
 from margipose.data.mpi3d_calibration import CameraCalibration, write_calibration
 from margipose.data.mpi3d_files import (
     Metadata,
@@ -37,7 +40,7 @@ from margipose.data.mpi3d_files import (
 )
 from margipose.data.mpi3d_sequences import MaskFlags
 from margipose.files import replacing
-from margipose.skeleton import CANONICAL, MPI3D
+from margipose.skeleton import CANONICAL, MPI3D, knee_neck_height
 from margipose.synthetic.backdrop import Backdrop
 from margipose.synthetic.cameras import Camera
 from margipose.synthetic.compose import Picture
@@ -123,7 +126,6 @@ class SequenceTruth:
 
     Attributes:
         joints_world_mm: frames x 28 x 3.
-        scale: the person's size relative to the universal skeleton.
         cameras: by number.
         activity, fps: of the clip.
         size: of the stored images, pixels.
@@ -131,12 +133,21 @@ class SequenceTruth:
     """
 
     joints_world_mm: Array
-    scale: float
     cameras: Mapping[int, CameraTruth]
     activity: int
     fps: float
     size: int
     parameters: Mapping[str, Any]
+
+    @cached_property
+    def scale(self) -> float:
+        """The person's size relative to the universal skeleton, which measures 920 mm from knee to neck.
+
+        The median of all frames counts: spines bend and hips are above their joints, so who bends measures up
+        to a tenth less than when upright, and whoever sits would all the time be scored by a wrong depth.
+        """
+        heights_mm = knee_neck_height(torch.from_numpy(self.joints_world_mm), MPI3D)
+        return float(heights_mm.quantile(0.5)) / UNIVERSAL_HEIGHT_MM
 
 
 def write_labels(directory: Path, truth: SequenceTruth, is_test: bool) -> None:
