@@ -12,9 +12,10 @@ One row per network. What is given is measured:
 * `--lspet`: the validation photos of the extended Leeds Sports set, the twelve limb joints that are labelled
   as visible: PCK@0.2 of the torso, from left shoulder to right hip.
 * `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
-  box and the pelvis's depth from the labels, as `Predictor` looks at people: through a perspective crop, or
-  the affine one of training with `--crop affine` (`blazepose` has that one). P-MPJPE and MPJPE, means over
-  all frames of all that is named.
+  the pelvis's depth from the labels. P-MPJPE and MPJPE, means over all frames of all that is named.
+
+Poses in space are predicted as `Predictor` does, in the box around the labels: through a perspective crop, or
+the affine one of training with `--crop affine` (`blazepose` has that one).
 
 `blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
 turned onto the ray on which the camera sees the person.
@@ -31,6 +32,7 @@ from typing import get_args
 import numpy as np
 import torch
 from blazepose import NAMES, evaluate_blazepose
+from tqdm import tqdm
 
 from margipose.camera import project
 from margipose.checkpoint import Loaded
@@ -74,30 +76,43 @@ def _evaluate(
 ) -> Evaluation:
     if isinstance(loaded, str):
         return evaluate_blazepose(loaded, records, protocol)
+    if protocol.dims == 3:
+        return evaluate_in_space(loaded, records, protocol, args.crop, args.flip, args.any_way_up)
     crops = "flip" if args.flip else "one"
     dataset = PoseDataset(records, loaded.input_spec)
     return evaluate(loaded.model, dataset, protocol, crops=crops, any_way_up=args.any_way_up, progress=True)
 
 
-def _evaluate_frames(loaded: Loaded | str, records: Records, args: argparse.Namespace) -> Evaluation:
-    """Real frames, whose people may be anywhere in the picture."""
-    if isinstance(loaded, str):
-        return evaluate_blazepose(loaded, records, FRAMES)
-    predictor = Predictor(
-        loaded, crop=args.crop, refine=0, flip=args.flip, any_way_up=args.any_way_up, device="cpu"
-    )
+def evaluate_in_space(
+    loaded: Loaded,
+    records: Records,
+    protocol: Protocol,
+    crop: CropKind = "perspective",
+    flip: bool = False,
+    any_way_up: bool = False,
+) -> Evaluation:
+    """Score poses as `Predictor` gives them, of people who may be anywhere in the picture.
+
+    Args:
+        protocol: whose depths are true ones, or follow from a height of 920 mm.
+        crop, flip, any_way_up: of `Predictor`.
+    """
+    if protocol.depth not in ("ground_truth", "height"):
+        raise ValueError(f"protocol {protocol.name}: Predictor has no depth from {protocol.depth}")
+    predictor = Predictor(loaded, crop=crop, refine=0, flip=flip, any_way_up=any_way_up, device="cpu")
     dataset = PoseDataset(records, loaded.input_spec)
     labelled, poses = dataset.records, []
-    check_evaluation(labelled, FRAMES, loaded.model.spec.dims)
-    for row in range(len(labelled)):
+    check_evaluation(labelled, protocol, loaded.model.spec.dims)
+    for row in tqdm(range(len(labelled)), unit="image", leave=False):
         image = read_image(labelled.images[row])
         _, intrinsics = dataset.frame(row, image.shape[1::-1])
         joints, valid = labelled.joints_cam_mm[row], labelled.valid[row]
-        predictor.root_depth_mm = float(joints[dataset.skeleton.index("pelvis"), 2])
+        if protocol.depth == "ground_truth":
+            predictor.root_depth_mm = float(joints[dataset.skeleton.index("pelvis"), 2])
         box = box_of_joints(project(joints[valid], intrinsics)).tolist()
         (found,) = predictor(image, [box], intrinsics.tolist())
         poses.append(torch.from_numpy(found.joints_cam_mm))
-    return score_records(torch.stack(poses), labelled, FRAMES)
+    return score_records(torch.stack(poses), labelled, protocol)
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
@@ -115,7 +130,7 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
         low, high = row.intervals["pck_torso"]
         found |= {"photos PCK@0.2": 100 * row.values["pck_torso"], "from": 100 * low, "to": 100 * high}
     if args.real:
-        each = [_evaluate_frames(loaded, _records(part), args).values for part in args.real]
+        each = [_evaluate(loaded, _records(part), FRAMES, args).values for part in args.real]
         for name, heading in (("p_mpjpe", "real P-MPJPE"), ("mpjpe", "real MPJPE")):
             found[heading] = float(np.concatenate([values[name] for values in each]).mean())
     return found
@@ -129,7 +144,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=Path, metavar="DIR")
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
-    parser.add_argument("--crop", choices=get_args(CropKind), default="perspective", help="of --real")
+    parser.add_argument("--crop", choices=get_args(CropKind), default="perspective", help="of poses in space")
     parser.add_argument("--flip", action="store_true", help="predict from each image and its mirror image")
     parser.add_argument("--any-way-up", action="store_true", help="the surest of four sides of each image")
     parser.add_argument("--json", type=Path, metavar="FILE")
