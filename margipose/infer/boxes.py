@@ -85,6 +85,11 @@ class BoxTable:
         """Whether some of the names are numbers of frames."""
         return bool(self._frames)
 
+    @property
+    def frames(self) -> list[tuple[int, list[Any]]]:
+        """Numbers of a video's frames, and their boxes."""
+        return [(n, self._frames[n].tolist()) for n in sorted(self._frames)]
+
     def of_frame(self, number: int) -> NDArray[np.float64]:
         """The boxes (N x 4) of a video's frame, counted from 0."""
         return self._frames.get(number, np.zeros((0, 4)))

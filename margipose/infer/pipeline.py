@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ class Settings:
         smoothing: of joints in videos; None to leave them as they are.
         most_frames: of a video or webcam.
         resume: leave out sources whose outputs are all there. Of those in `DESCRIBED` formats, whose results
-            say that they are complete, of this source, and made by the same network with the same crop,
-            looks, smoothing and `most_frames`.
+            say that they are complete, of this source, and made by the same network with the same settings.
     """
 
     folder: Path
@@ -123,27 +123,56 @@ def _done_before(source: Source, name: str, predictor: Predictor, settings: Sett
     paths = output_paths(settings.folder, name, source.kind, settings.formats)
     if not all(path.exists() for path in paths.values()):
         return False
-    words = {"model": predictor.ready.name, **_words(source, predictor, settings)}
     for about in (read_about(paths[f]) for f in DESCRIBED if f in paths):
         if "problem" in about or Path(str(about.get(source.kind))).absolute() != source.path.absolute():
             return False
-        if any(about.get(key) != words.get(key) for key in ("model", *_SETTINGS)):
+        try:
+            words = _words(source, (about["width"], about["height"]), predictor, settings)
+        except (KeyError, ValueError):  # no such file, or none that the camera is of: predicting will tell
+            return False
+        if (about.get("model"), about.get("settings")) != (predictor.ready.name, words):
             return False
     return True
 
 
-_SETTINGS = ("crop", "flip", "any_way_up", "smoothing", "max_frames")
+def _words(source: Source, size: tuple[int, int], predictor: Predictor, settings: Settings) -> dict[str, Any]:
+    """What a source's numbers depend on, as its outputs say it: what JSON can hold.
 
+    Args:
+        size: (width, height) of its frames.
 
-def _words(source: Source, predictor: Predictor, settings: Settings) -> dict[str, Any]:
-    """What a source's numbers depend on, for its outputs: some of `_SETTINGS`."""
-    words: dict[str, Any] = {"crop": predictor.crop}
-    words |= {name: True for name in ("flip", "any_way_up") if getattr(predictor, name)}
+    Raises:
+        ValueError: if there is no camera for that size.
+    """
+    words: dict[str, Any] = {
+        "crop": predictor.crop,
+        "refine": predictor.refine,
+        "flip": predictor.flip,
+        "any_way_up": predictor.any_way_up,
+        "distance": predictor.depth,
+        "boxes": f"by {predictor.detector_name}",
+    }
+    if settings.camera is not None:
+        words["camera"] = list(settings.camera(size).intrinsics)
+    if (boxes := _given(source, settings)) is not None:
+        digest = sha256(repr(boxes).encode()).hexdigest()[:16]
+        words["boxes"] = f"given, times {settings.margin:g}, sha256 {digest}"
     if source.kind != "image":
+        follows = settings.follow and settings.table is None
         words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
-        if settings.most_frames is not None:
-            words["max_frames"] = settings.most_frames
+        words["max_frames"] = settings.most_frames
+        words["detect_every"] = settings.detect_every if follows else None
     return words
+
+
+def _given(source: Source, settings: Settings) -> list[Any] | None:
+    """All boxes that are given for a source."""
+    boxes, table = settings.boxes_px, settings.table
+    if table is not None:
+        if source.kind != "image":
+            return table.frames
+        boxes = table.of_image(source.path)
+    return None if boxes is None else np.asarray(boxes, np.float64).tolist()
 
 
 def _open_outputs(
@@ -158,7 +187,7 @@ def _open_outputs(
         fps=event.stream.fps,
         skeleton=predictor.skeleton,
         model=predictor.ready.name,
-        settings=_words(source, predictor, settings),
+        settings=_words(source, (width, height), predictor, settings),
     )
     return Outputs(output_paths(settings.folder, names[source], source.kind, settings.formats), about)
 

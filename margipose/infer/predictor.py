@@ -169,6 +169,10 @@ class Predictor:
         return get_skeleton(self.spec.skeleton)
 
     @property
+    def detector_name(self) -> str:
+        return str(getattr(self.detector, "name", type(self.detector).__name__))
+
+    @property
     def depth(self) -> str:
         """Where absolute distances come from, in words."""
         if self.ready.dims == 2:
@@ -211,12 +215,11 @@ class Predictor:
         boxes = check_boxes(
             grow(np.asarray(found.boxes_px), getattr(self.detector, "margin", DETECTOR_MARGIN))
         )
-        name = str(getattr(self.detector, "name", type(self.detector).__name__))
         scores: list[float | None] = np.asarray(found.scores).tolist()
         if isinstance(self.detector, WholeImage):
             scores = [None]
         return [
-            Target(image, tuple(box), known, name, score, self.refine)
+            Target(image, tuple(box), known, self.detector_name, score, self.refine)
             for box, score in zip(boxes.tolist(), scores)
         ]
 

@@ -68,7 +68,7 @@ class Description:
         fps: frames per second, nominally; 0 for an image.
         skeleton: whose joints are predicted.
         model: name of the network.
-        settings: whatever else the numbers depend on, in words.
+        settings: whatever else the numbers depend on; what JSON can hold.
     """
 
     source: str
@@ -87,7 +87,7 @@ class Description:
             "width": self.size[0],
             "height": self.size[1],
             **({"fps": self.fps} if self.kind != "image" else {}),
-            **self.settings,
+            "settings": dict(self.settings),
             "joint_names": list(self.skeleton.joints),
             "joint_parents": list(self.skeleton.parents),
             "meaning": dict(FRAMES),

@@ -20,7 +20,7 @@ from margipose.synthetic.sequence import IMAGES_PER_CAMERA, SPLITS, Options, Seq
 __all__ = ["make_synthetic", "plan_sequences"]
 
 FORMAT = 6
-"""Raise this when the same seed begins to give other pictures or labels, so that old and new are not mixed."""
+"""Raise this when the same seed begins to give other pictures or labels: old and new are not to be mixed."""
 
 _PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _LEAST_PICTURES = 3

@@ -8,6 +8,7 @@ from PIL import Image
 from margipose.cli import main
 from margipose.infer import Detections, Predictor, Smoothing, find_sources, given_camera, media
 from margipose.infer.boxes import BoxTable
+from margipose.infer.intrinsics import camera_from_fov
 from margipose.infer.pipeline import _names
 from margipose.skeleton import CANONICAL
 from tests.infer import made
@@ -77,7 +78,7 @@ def test_a_video(predictor, tmp_path):
     assert files(out) == ["v.person0.bvh", "v.pose.json", "v.pose.mp4", "v.pose.npz"]
     document = json.loads((out / "v.pose.json").read_text())
     assert document["fps"] == 25
-    assert document["smoothing"].startswith("One-Euro")
+    assert document["settings"]["smoothing"].startswith("One-Euro")
     assert [f["frame"] for f in document["frames"]] == list(range(12))
     assert [[p["track"] for p in f["people"]] for f in document["frames"]] == [[0]] * 12
     assert "problem" not in document
@@ -232,10 +233,23 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
     assert skipped()
     assert not skipped(smoothing=Smoothing())
     assert not skipped()
-    predictor.flip = True
-    assert not skipped()
-    assert skipped()
-    predictor.flip = False
+    for name, value in (("flip", True), ("refine", 0), ("height_mm", 900.0), ("root_depth_mm", 3000.0)):
+        setattr(predictor, name, value)
+        assert not skipped(), name
+        assert skipped(), name
+    for given in (
+        {"detect_every": 7},
+        {"follow": False},
+        {"boxes_px": [[5.0, 5, 30, 30]]},
+        {"boxes_px": [[5.0, 5, 30, 31]]},
+        {"boxes_px": [[5.0, 5, 30, 31]], "margin": 1.5},
+        {"table": BoxTable({"0": np.array([[5.0, 5, 30, 30]])}, "a table")},
+        {"table": BoxTable({"1": np.array([[5.0, 5, 30, 30]])}, "a table")},
+        {"camera": lambda size: camera_from_fov(50, size)},
+        {"camera": lambda size: camera_from_fov(60, size)},
+    ):
+        assert not skipped(**given), given
+        assert skipped(**given), given
     assert not skipped()
     assert not skipped(other)
     whole = video.read_bytes()
