@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.augment import Crop, crop_camera, normalise_joints, point_map
+from margipose.crops import Crop, crop_camera, normalise_joints, point_map
 from margipose.data import Sample
 from margipose.evaluate import get_protocol, joints_in_camera, score
 from margipose.skeleton import CANONICAL, VNECT_14

@@ -33,8 +33,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from margipose.augment import Crop
 from margipose.config import TrainConfig, combine
+from margipose.crops import Crop
 from margipose.data import Sample
 from margipose.losses import marginal_loss
 from margipose.model import build_model

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from margipose.augment import image_map
+from margipose.crops import image_map
 from margipose.data import PoseDataset, Records
 from margipose.data.dataset import tensor_image
 from margipose.evaluate import Evaluation, Protocol, score_records

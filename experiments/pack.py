@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 from tqdm import tqdm
 
-from margipose.augment import BOX_MARGIN
+from margipose.crops import BOX_MARGIN
 from margipose.data.images import read_image
 from margipose.data.lsp import photo_numbers, read_labels
 

@@ -14,8 +14,8 @@ One row per network. What is given is measured:
 * `--real`: real frames with labels in space, parts of data sets as NAME/SPLIT=FOLDER, the twelve limb joints,
   the pelvis's depth from the labels. P-MPJPE and MPJPE, means over all frames of all that is named.
 
-Poses in space are predicted as `Predictor` does, in the box around the labels: through a perspective crop, or
-the affine one of training with `--crop affine` (`blazepose` has that one).
+Poses in space are predicted from perspective crops, as by `margipose infer`, or from affine ones with
+`--crop affine` (`blazepose` has these); positions in photos from such crops as the network was trained with.
 
 `blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
 turned onto the ray on which the camera sees the person.
@@ -27,28 +27,20 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from blazepose import NAMES, evaluate_blazepose
-from tqdm import tqdm
 
-from margipose.camera import project
 from margipose.checkpoint import Loaded
 from margipose.data import PoseDataset, Records, load_records
-from margipose.data.images import read_image
 from margipose.evaluate import (
     Evaluation,
     Protocol,
-    check_evaluation,
     evaluate,
     get_protocol,
-    score_records,
 )
 from margipose.files import replacing
-from margipose.infer import Predictor
-from margipose.infer.views import CropKind, box_of_joints
 from margipose.weights import load_model
 
 LIMBS = tuple(
@@ -76,43 +68,16 @@ def _evaluate(
 ) -> Evaluation:
     if isinstance(loaded, str):
         return evaluate_blazepose(loaded, records, protocol)
-    if protocol.dims == 3:
-        return evaluate_in_space(loaded, records, protocol, args.crop, args.flip, args.any_way_up)
+    spec = loaded.input_spec if protocol.dims == 2 else replace(loaded.input_spec, crop=args.crop)
     crops = "flip" if args.flip else "one"
-    dataset = PoseDataset(records, loaded.input_spec)
-    return evaluate(loaded.model, dataset, protocol, crops=crops, any_way_up=args.any_way_up, progress=True)
-
-
-def evaluate_in_space(
-    loaded: Loaded,
-    records: Records,
-    protocol: Protocol,
-    crop: CropKind = "perspective",
-    flip: bool = False,
-    any_way_up: bool = False,
-) -> Evaluation:
-    """Score poses as `Predictor` gives them, of people who may be anywhere in the picture.
-
-    Args:
-        protocol: whose depths are true ones, or follow from a height of 920 mm.
-        crop, flip, any_way_up: of `Predictor`.
-    """
-    if protocol.depth not in ("ground_truth", "height"):
-        raise ValueError(f"protocol {protocol.name}: Predictor has no depth from {protocol.depth}")
-    predictor = Predictor(loaded, crop=crop, refine=0, flip=flip, any_way_up=any_way_up, device="cpu")
-    dataset = PoseDataset(records, loaded.input_spec)
-    labelled, poses = dataset.records, []
-    check_evaluation(labelled, protocol, loaded.model.spec.dims)
-    for row in tqdm(range(len(labelled)), unit="image", leave=False):
-        image = read_image(labelled.images[row])
-        _, intrinsics = dataset.frame(row, image.shape[1::-1])
-        joints, valid = labelled.joints_cam_mm[row], labelled.valid[row]
-        if protocol.depth == "ground_truth":
-            predictor.root_depth_mm = float(joints[dataset.skeleton.index("pelvis"), 2])
-        box = box_of_joints(project(joints[valid], intrinsics)).tolist()
-        (found,) = predictor(image, [box], intrinsics.tolist())
-        poses.append(torch.from_numpy(found.joints_cam_mm))
-    return score_records(torch.stack(poses), labelled, protocol)
+    return evaluate(
+        loaded.model,
+        PoseDataset(records, spec),
+        protocol,
+        crops=crops,
+        any_way_up=args.any_way_up,
+        progress=True,
+    )
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
@@ -144,7 +109,9 @@ def main() -> None:
     parser.add_argument("--synthetic", type=Path, metavar="DIR")
     parser.add_argument("--lspet", type=Path, metavar="DIR")
     parser.add_argument("--real", nargs="+", metavar="NAME/SPLIT=DIR")
-    parser.add_argument("--crop", choices=get_args(CropKind), default="perspective", help="of poses in space")
+    parser.add_argument(
+        "--crop", choices=["perspective", "affine"], default="perspective", help="of poses in space"
+    )
     parser.add_argument("--flip", action="store_true", help="predict from each image and its mirror image")
     parser.add_argument("--any-way-up", action="store_true", help="the surest of four sides of each image")
     parser.add_argument("--json", type=Path, metavar="FILE")

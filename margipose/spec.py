@@ -35,6 +35,8 @@ class InputSpec:
             image's size, so that -1..1 spans the image even if the principal point is off-centre.
         pixel_centres: where the centre of an image's first pixel lies for the crop's warp: `"integer"`
             (at 0) everywhere but for weights of the original implementation, which saw `"half"` (at 0.5).
+        crop: how people are cut out of images in training and evaluation: `"affine"`, by panning, as in the
+            papers; `"perspective"`, by a camera that is turned onto them (`margipose.crops`).
         universal_scale: whether 3D targets are skeletons at universal scale (MPI-INF-3DHP's 920 mm
             people) rather than each person's own metric size.
         zoom: how much less than a person's box the crop shows, along each side. Boxes are 1.5 times as
@@ -51,6 +53,7 @@ class InputSpec:
     skeleton: str = "canonical"
     centre: Literal["principal", "exact"] = "principal"
     pixel_centres: Literal["integer", "half"] = "integer"
+    crop: Literal["affine", "perspective"] = "affine"
     universal_scale: bool = True
     zoom: float = 1.0
     upright: bool = False

@@ -13,8 +13,8 @@ import torch
 from scipy.io import savemat
 
 from experiments import blazepose
-from margipose.augment import image_map
 from margipose.camera import project
+from margipose.crops import image_map
 from margipose.data import PoseDataset, load_records
 from margipose.evaluate import get_protocol
 from margipose.geometry import apply_affine

@@ -104,7 +104,7 @@ def test_metrics_that_predictions_do_not_allow_are_refused_before_anything_is_wr
 def test_a_network_with_flip_or_ten_crops_and_its_predictions(people, tiny_weights, tmp_path, capsys):
     evaluate = ["eval", "--model", str(tiny_weights), *on(people), "--workers", "0"]
     values = {}
-    for crops in ([], ["--flip"], ["--multicrop"]):
+    for crops in ([], ["--flip"], ["--multicrop"], ["--crop=perspective"]):
         name = "".join(crops).strip("-") or "one"
         table, saved = tmp_path / f"{name}.json", tmp_path / f"{name}.npz"
         assert main([*evaluate, *crops, "--json", str(table), "--save-predictions", str(saved)]) == 0
@@ -114,9 +114,10 @@ def test_a_network_with_flip_or_ten_crops_and_its_predictions(people, tiny_weigh
         scores = ["eval", "--predictions", str(saved), *on(people), "--unchecked", "--json", str(again)]
         assert main(scores) == 0
         assert json.loads(again.read_text())["rows"][-1] == values[name]
-    assert len({v["mpjpe"] for v in values.values()}) == 3
+    assert len({v["mpjpe"] for v in values.values()}) == 4
     out = capsys.readouterr().out
     assert "Poses are means over ten crops of each image." in out
+    assert "People are seen through perspective crops." in out
 
 
 def test_plots(data, tmp_path):
@@ -232,6 +233,7 @@ def test_questions_are_answered_on_the_command_line(data, tmp_path, capsys):
             "p.pkl: predictions are read and written",
         ),
         (["eval", "--predictions", "old.npz", "--flip"], "--flip is for --model"),
+        (["eval", "--predictions", "old.npz", "--crop", "affine"], "--crop is for --model"),
         (["eval", "--predictions", "old.npz", "--save-predictions", "p.npz"], "--save-predictions is for"),
         (["eval", "--predictions", "nothing.npz"], "nothing.npz: no such file"),
         (["eval", "--predictions", "old.npz", "--metrics", "mpjp"], "protocol mpi3d has no metric 'mpjp'"),

@@ -7,7 +7,7 @@ cannot remove.
 import pytest
 import torch
 
-from margipose.augment import recover_joints
+from margipose.crops import recover_joints
 from margipose.data import PoseDataset, load_records
 from margipose.data.dataset import Sample
 from margipose.losses import marginal_loss

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.augment import Crop
+from margipose.crops import Crop
 from margipose.data import Sample
 from margipose.data.dataset import image_tensor
 from margipose.skeleton import CANONICAL

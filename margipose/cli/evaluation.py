@@ -43,6 +43,12 @@ def add(command: AddCommand) -> None:
     )
     _add_data(sub)
     _add_questions(sub)
+    sub.add_argument(
+        "--crop",
+        choices=["affine", "perspective"],
+        help="by panning the image, as in the papers, or by a camera turned onto the person: better for whoever "
+        "is far from the middle (default: as the network was trained)",
+    )
     crops = sub.add_mutually_exclusive_group()
     crops.add_argument(
         "--flip", action="store_true", help="predict from each image and its mirror image, heatmaps as one"
@@ -146,7 +152,7 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(args)
     notes: list[str] = []
     if args.predictions is not None:
-        for flag in ("flip", "multicrop", "any_way_up", "save_predictions"):
+        for flag in ("crop", "flip", "multicrop", "any_way_up", "save_predictions"):
             if getattr(args, flag):
                 raise ValueError(f"--{flag.replace('_', '-')} is for --model, not for --predictions")
         predictions = _read(args, args.predictions, read_predictions)
@@ -160,6 +166,7 @@ def _eval(args: argparse.Namespace) -> None:
         evaluation = _evaluate_network(args, protocol)
         name = label(args.model)
         notes += ["Poses are what an image and its mirror image agree on."] if args.flip else []
+        notes += [f"People are seen through {args.crop} crops."] if args.crop else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
         notes += ["Poses are the surest of those from four sides of each image."] if args.any_way_up else []
     left = {m.name for m in evaluation.protocol.metrics}
@@ -240,9 +247,10 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
         identify(records)
     device = pick_device(args.device)
     loaded = load_model(args.model, device)
+    spec = replace(loaded.input_spec, crop=args.crop or loaded.input_spec.crop)
     evaluation = evaluate(
         loaded.model,
-        PoseDataset(records, loaded.input_spec),
+        PoseDataset(records, spec),
         protocol,
         crops="ten" if args.multicrop else "flip" if args.flip else "one",
         any_way_up=args.any_way_up,

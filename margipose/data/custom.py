@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from margipose.augment import BOX_MARGIN
 from margipose.camera import project
+from margipose.crops import BOX_MARGIN
 from margipose.data.custom_files import ID_COLUMNS, Person, annotation_file, read_people
 from margipose.data.flat import assumed_intrinsics, at_one_depth, image_sizes
 from margipose.data.records import Records

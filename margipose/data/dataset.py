@@ -18,20 +18,23 @@ from torch.utils.data import Dataset
 from margipose.augment import (
     NO_COLOUR_CHANGE,
     AugmentRanges,
-    Crop,
     adjust_colour,
+    multi_crop,
+    sample_colour,
+    sample_crop,
+)
+from margipose.camera import lean_deg, project, resize
+from margipose.composite import MASKS, CompositeRanges, Textures, compose
+from margipose.crops import (
+    Crop,
+    aimed_crop,
     bounding_box,
     crop_camera,
     crop_joints,
     crop_reduction,
-    multi_crop,
     normalise_joints,
-    sample_colour,
-    sample_crop,
     warp_image,
 )
-from margipose.camera import lean_deg, project, resize
-from margipose.composite import MASKS, CompositeRanges, Textures, compose
 from margipose.data.columns import StoredJoints
 from margipose.data.images import EncodedImage, read_encoded, read_mask
 from margipose.data.records import Records
@@ -209,9 +212,8 @@ class PoseDataset(Dataset[Sample]):
             centre, scale = bounding_box(project(joints[valid], intrinsics), size)
             if not 0 < scale < float("inf"):
                 raise ValueError(f"{r.images[index]}: the box around its joints is empty or not finite")
-        return Crop.make(
-            centre, scale / self.spec.zoom, size, (self.spec.width, self.spec.height)
-        ), intrinsics
+        crop = Crop.make(centre, scale / self.spec.zoom, size, (self.spec.width, self.spec.height))
+        return (crop if self.spec.crop == "affine" else aimed_crop(crop, self.spec.centre)), intrinsics
 
     def _person(self, index: int) -> _Person:
         encoded = read_encoded(self.records.images[index])

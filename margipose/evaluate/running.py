@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
-from margipose.augment import recover_joints
 from margipose.camera import (
     ANY_WAY_UP_DEG,
     LEANING_DEG,
@@ -19,6 +18,7 @@ from margipose.camera import (
     root_depth_from_bones,
     root_depth_from_height,
 )
+from margipose.crops import recover_joints
 from margipose.data import PoseDataset, Records, Sample
 from margipose.data.loading import batches
 from margipose.dsnt import Marginals, marginals_to_confidence
@@ -57,14 +57,16 @@ def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth:
     if depth == "none":
         return unit
     if depth == "ground_truth":
-        root_depth = batch.joints_cam_mm[..., skeleton.index(skeleton.root), 2]
+        # In a crop that is aimed, the root's depth is another one than in the image.
+        root = skeleton.index(skeleton.root)
+        scale = batch.joints_cam_mm[..., root, 2] / unit[..., root, 2]
     elif depth == "height":
-        root_depth = root_depth_from_height(unit, skeleton)
+        scale = root_depth_from_height(unit, skeleton)
     elif depth == "bones":
-        root_depth = root_depth_from_bones(unit, skeleton, batch.joints_cam_mm)
+        scale = root_depth_from_bones(unit, skeleton, batch.joints_cam_mm)
     else:
         raise ValueError(f"unknown depth source {depth!r}; valid: ground_truth, height, bones, none")
-    return unit * root_depth[..., None, None]
+    return unit * scale[..., None, None]
 
 
 class _Variants(Dataset[Sample]):

@@ -21,6 +21,7 @@ from margipose.camera import (
     root_depth_from_height,
 )
 from margipose.checkpoint import Loaded
+from margipose.crops import Crop
 from margipose.data.dataset import image_tensor
 from margipose.dsnt import Marginals, entropy, marginals_to_confidence, marginals_to_covariance
 from margipose.infer.boxes import check_boxes, grow
@@ -385,8 +386,7 @@ def _refined(target: Target, box: list[float]) -> Target:
 
 def _nth(view: View, i: int) -> View:
     """One of a batch of views."""
-    affine = None if view.affine is None else type(view.affine)(*(x[i] for x in view.affine))
-    return View(view.to_crop[i], view.to_camera[i], view.intrinsics[i], view.reduction[i], affine)
+    return View(Crop(*(x[i] for x in view.crop)), *(x[i] for x in view[1:]))
 
 
 def _parts(targets: Sequence[Target], size: int) -> Iterator[list[Target]]:

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from margipose.augment import image_map
 from margipose.camera import LEANING_DEG, lean_deg, project
 from margipose.checkpoint import Loaded
+from margipose.crops import crop_camera, point_map
 from margipose.data import PoseDataset, Records, Sample
 from margipose.data.dataset import tensor_image
 from margipose.dsnt import Marginals, make_gauss, marginals_to_coords
 from margipose.evaluate import Evaluation, Protocol, joints_in_camera, predict_joints, score_records
 from margipose.evaluate.matching import describe_row
 from margipose.evaluate.protocols import Depth
-from margipose.geometry import align, apply_affine
+from margipose.geometry import align
 from margipose.model import PoseOutput
 from margipose.skeleton import Skeleton
 from margipose.spec import InputSpec
@@ -224,10 +224,11 @@ class Examples:
         else:
             truth[~sample.depth_valid] = torch.nan
         truth[~sample.valid] = torch.nan
-        to_crop = image_map(sample.crop, sample.intrinsics)
+        to_crop = point_map(sample.crop, sample.intrinsics)
+        camera = crop_camera(sample.crop, sample.intrinsics)
 
         def pixels(joints_mm: torch.Tensor) -> NDArray[np.float64]:
-            return apply_affine(to_crop, project(joints_mm, sample.intrinsics)).numpy()
+            return project(joints_mm @ to_crop.T, camera).numpy()
 
         labels = sample.joints_cam_mm.clone()
         labels[~self.records.valid[row]] = torch.nan

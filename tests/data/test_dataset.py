@@ -10,16 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from margipose import data
-from margipose.augment import (
-    RANGES_3D,
-    crop_camera,
-    crop_joints,
-    normalise_joints,
-    recover_joints,
-    warp_image,
-)
+from margipose.augment import RANGES_3D
 from margipose.camera import lean_deg, project, root_depth_from_height
 from margipose.composite import NO_CHANGES, CompositeRanges
+from margipose.crops import crop_camera, crop_joints, normalise_joints, recover_joints, warp_image
 from margipose.data import images, load_records
 from margipose.data.dataset import PoseDataset, image_tensor, tensor_image
 from margipose.data.sampling import Draw
@@ -198,6 +192,39 @@ def test_augmented_samples_are_reproducible_and_recoverable(fixtures):
         s = ds[Draw(2, draw)]
         depth = s.joints_cam_mm[CANONICAL.index("pelvis"), 2]
         back = recover_joints(s.target_norm.double(), s.crop, s.intrinsics, CANONICAL, depth)
+        close(back, s.joints_cam_mm, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("centre", ["principal", "exact"])
+def test_a_perspective_crop_is_what_inference_shows_the_network(people, centre):
+    from margipose.infer.views import box_of_joints, make_view, normalise_in_view, warp_to_view
+
+    records = data.load_records("mpi3d", people, "val")
+    spec = InputSpec(64, 64, centre=centre, crop="perspective", zoom=1.1)
+    plain, ds = PoseDataset(records, dataclasses.replace(spec, crop="affine")), PoseDataset(records, spec)
+    for row in range(0, len(ds), 3):
+        s, image = ds[row], images.read_image(records.images[row])
+        size = torch.tensor(image.shape[1::-1]).double()
+        box = box_of_joints(project(s.joints_cam_mm, s.intrinsics))
+        view = make_view("perspective", box, s.intrinsics, size, spec)
+        target = normalise_in_view(s.joints_cam_mm, view, CANONICAL, spec)
+        close(s.target_norm, target.float(), 1e-5, 1e-5)
+        seen = warp_to_view(image, view, s.intrinsics, spec).astype(int)
+        assert np.abs(tensor_image(s.image, spec) - seen).max() <= 1
+        assert (s.target_norm[:, 2] - plain[row].target_norm[:, 2]).abs().max() > 1e-3
+        lean = lean_deg(project(s.joints_cam_mm, s.intrinsics), CANONICAL)
+        other = lean_deg(s.target_norm[:, :2].double(), CANONICAL)
+        assert abs(other - lean) < 5, "the camera stays level"
+
+
+def test_augmented_perspective_crops_are_recoverable(people):
+    records = data.load_records("mpi3d", people, "train")
+    ds = PoseDataset(records, InputSpec(48, 48, crop="perspective"), augment=RANGES_3D, seed=3)
+    for draw in range(20):
+        s = ds[Draw(5 * draw % len(ds), draw)]
+        unit = recover_joints(s.target_norm.double(), s.crop, s.intrinsics, CANONICAL)
+        root = CANONICAL.index("pelvis")
+        back = unit * (s.joints_cam_mm[root, 2] / unit[root, 2])
         close(back, s.joints_cam_mm, rtol=0, atol=0.05)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from margipose.augment import Crop, crop_reduction, warp_image
+from margipose.crops import Crop, crop_reduction, warp_image
 from margipose.data import images
 
 

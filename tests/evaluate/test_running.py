@@ -81,6 +81,11 @@ def flat(dataset):
     )
 
 
+def aimed(dataset):
+    """The same people in perspective crops."""
+    return PoseDataset(dataset.records, dataclasses.replace(SPEC, crop="perspective"))
+
+
 def rigid(dataset):
     """The same images of people of 920 mm from knee to neck, which bent people are a little short of.
 
@@ -91,10 +96,13 @@ def rigid(dataset):
     return PoseDataset(dataclasses.replace(dataset.records, joints_cam_mm=joints), SPEC)
 
 
+@pytest.mark.parametrize("crop", ["affine", "perspective"])
 @pytest.mark.parametrize("name", ["mpi3d", "h36m"])
-def test_perfect_predictions_score_perfectly(dataset, name):
+def test_perfect_predictions_score_perfectly(dataset, name, crop):
     if name == "mpi3d":  # which finds the depth by that height
         dataset = rigid(dataset)
+    if crop == "perspective":
+        dataset = aimed(dataset)
     result = E.evaluate(oracle(dataset), dataset, E.get_protocol(name), batch_size=16)
     row = result.overall()
     assert row.count == len(dataset)
@@ -248,8 +256,9 @@ def test_of_all_sides_the_surest_answer_counts(dataset, crops):
         E.evaluate(oracle(few), few, E.get_protocol("h36m"), any_way_up=True)
 
 
-def test_depth_comes_from_where_the_protocol_says(dataset):
-    batch = next(iter(DataLoader(dataset, 8)))
+@pytest.mark.parametrize("crop", ["affine", "perspective"])
+def test_depth_comes_from_where_the_protocol_says(dataset, crop):
+    batch = next(iter(DataLoader(aimed(dataset) if crop == "perspective" else dataset, 8)))
     coords = batch.target_norm + 0.02 * torch.randn_like(batch.target_norm)
     label, pelvis = batch.joints_cam_mm, CANONICAL.index("pelvis")
     found = {d: joints_in_camera(coords, batch, SPEC, d) for d in ("ground_truth", "height", "bones", "none")}

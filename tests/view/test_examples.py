@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from margipose import checkpoint
-from margipose.augment import crop_camera, crop_joints
 from margipose.camera import project
+from margipose.crops import crop_camera, crop_joints
 from margipose.data import load_records
 from margipose.dsnt import marginals_to_coords
 from margipose.evaluate import get_protocol, score
