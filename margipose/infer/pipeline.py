@@ -128,7 +128,7 @@ def _done_before(source: Source, name: str, predictor: Predictor, settings: Sett
             return False
         try:
             words = _words(source, (about["width"], about["height"]), predictor, settings)
-        except (KeyError, ValueError):  # no such file, or none that the camera is of: predicting will tell
+        except (KeyError, ValueError):  # it does not say its size, or the camera is of another one
             return False
         if (about.get("model"), about.get("settings")) != (predictor.ready.name, words):
             return False
@@ -150,11 +150,13 @@ def _words(source: Source, size: tuple[int, int], predictor: Predictor, settings
         "flip": predictor.flip,
         "any_way_up": predictor.any_way_up,
         "distance": predictor.depth,
-        "boxes": f"by {predictor.detector_name}",
     }
     if settings.camera is not None:
         words["camera"] = list(settings.camera(size).intrinsics)
-    if (boxes := _given(source, settings)) is not None:
+    boxes = _given(source, settings)
+    if boxes is None or (source.kind != "image" and settings.table is None):
+        words["detector"] = predictor.detector_name
+    if boxes is not None:
         digest = sha256(repr(boxes).encode()).hexdigest()[:16]
         words["boxes"] = f"given, times {settings.margin:g}, sha256 {digest}"
     if source.kind != "image":

@@ -45,7 +45,7 @@ __all__ = [
     "read_about",
 ]
 
-FORMAT = "margipose-poses-1"
+FORMAT = "margipose-poses-2"
 
 Format = Literal["json", "npz", "bvh", "html", "overlay"]
 FORMATS: tuple[Format, ...] = get_args(Format)

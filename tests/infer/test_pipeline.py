@@ -28,7 +28,7 @@ def test_images_in_every_format(predictor, tmp_path):
     assert sorted(p.name for p in report.written) == files(out)
     assert (report.frames, report.people, report.problems) == (1, 2, [])
     document = json.loads((out / "a.pose.json").read_text())
-    assert document["format"] == "margipose-poses-1"
+    assert document["format"] == "margipose-poses-2"
     assert (document["width"], document["height"]) == (80, 60)
     assert document["joint_names"] == list(CANONICAL.joints)
     assert [p["box_px"] for p in document["people"]] == boxes
@@ -250,7 +250,11 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
     ):
         assert not skipped(**given), given
         assert skipped(**given), given
-    assert not skipped()
+    given = {"boxes_px": [[5.0, 5, 30, 30]]}  # of the first frame: others are found
+    assert not skipped(**given)
+    predictor.detector = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
+    assert not skipped(**given)
+    assert skipped(**given)
     assert not skipped(other)
     whole = video.read_bytes()
     middle = len(whole) // 2
