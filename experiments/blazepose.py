@@ -34,7 +34,8 @@ JOINTS = tuple(
 )
 """Those that it shares with us. Pelvis and hips of benchmarks in space follow from its hips as from LSP's."""
 
-_SPEC = InputSpec(384, 384)
+_SPEC = InputSpec(384, 384, crop="affine")
+"""Affine, as is the way back from its crops."""
 
 
 def evaluate_blazepose(name: str, records: Records, protocol: Protocol) -> Evaluation:

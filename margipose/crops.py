@@ -14,8 +14,8 @@ That is the crop of the papers, and affine in the image. To a camera that has on
 the image's edge looks as if seen obliquely, and leans outwards: all the more the wider the lens. A crop may
 instead be *aimed* (`aimed_crop`): it is then what a virtual camera at the same place, turned onto the crop's
 centre, would have seen, a homography of the image. That camera stays level with the real one (its horizontal
-axis has no vertical part), so that upright people stay upright; its pixels are square, its focal length is
-such that the square around the person fits the crop. On the optical axis both are the same.
+axis has no vertical part), so that upright people stay upright; its focal length is such that the square
+around the person fits the crop. On the optical axis both are the same.
 
 The map of points is linear and invertible, so predictions return to the original camera exactly. Image
 positions count pixel centres at integers throughout.
@@ -23,7 +23,7 @@ positions count pixel centres at integers throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import cv2
@@ -101,8 +101,9 @@ class Crop(NamedTuple):
         lead = torch.broadcast_shapes(*(p.shape[:-1] for p in pairs), *(s.shape for s in single))
         centre, inner, outer = (p.expand(*lead, 2) for p in pairs)
         factor, angle, flipped = (s.expand(lead) for s in single)
-        zero = torch.zeros(lead, dtype=torch.float64)
-        return cls(centre, factor, angle, flipped, inner, outer, zero, torch.zeros_like(outer))
+        return cls(
+            centre, factor, angle, flipped, inner, outer, torch.zeros_like(factor), torch.zeros_like(outer)
+        )
 
 
 def aimed_crop(crop: Crop, centre: Centre = "principal") -> Crop:
@@ -133,12 +134,23 @@ def _stretch(crop: Crop) -> Tensor:
 
 def crop_camera(crop: Crop, intrinsics: Tensor) -> Tensor:
     """Intrinsics (`... x 4`) of the cropped image, for points moved by `crop_joints`."""
-    resized = intrinsics[..., 2:] * crop.out_size / crop.in_size
-    panned = torch.cat((intrinsics[..., :2] * _stretch(crop), resized), -1)
-    if not crop.aimed.any():
-        return panned
-    aimed = torch.cat((_aimed_focal(crop, intrinsics), crop.axis_px.expand_as(resized)), -1)
-    return torch.where(crop.aimed[..., None].bool(), aimed, panned)
+
+    def panned() -> Tensor:
+        resized = intrinsics[..., 2:] * crop.out_size / crop.in_size
+        return torch.cat((intrinsics[..., :2] * _stretch(crop), resized), -1)
+
+    def aimed() -> Tensor:
+        focal = _aimed_focal(crop, intrinsics)
+        return torch.cat((focal, crop.axis_px.expand_as(focal)), -1)
+
+    return _either(crop.aimed[..., None], aimed, panned)
+
+
+def _either(aimed: Tensor, of_aimed: Callable[[], Tensor], of_panned: Callable[[], Tensor]) -> Tensor:
+    """What holds for each crop; crops are mostly of one kind, and then the other's is not computed."""
+    if not aimed.any():
+        return of_panned()
+    return of_aimed() if aimed.all() else torch.where(aimed.bool(), of_aimed(), of_panned())
 
 
 def _aim(crop: Crop, intrinsics: Tensor) -> Tensor:
@@ -163,39 +175,41 @@ def _aimed_focal(crop: Crop, intrinsics: Tensor) -> Tensor:
 
 def point_map(crop: Crop, intrinsics: Tensor) -> Tensor:
     """Linear map of camera-space points, `... x 3 x 3`: pan or aim, rotation and flip."""
-    f_x, f_y, c_x, c_y = intrinsics.unbind(-1)
     cos, sin = _rotation(crop)
-    k = f_y / f_x
     sign = 1 - 2 * crop.flip
-    shift_x = (c_x - crop.centre_px[..., 0]) / f_x
-    shift_y = (c_y - crop.centre_px[..., 1]) / f_y
-    a, b, d, e = sign * cos, sign * k * sin, -sin / k, cos
-    panned = affine_2d(a, b, a * shift_x + b * shift_y, d, e, d * shift_x + e * shift_y)
-    if not crop.aimed.any():
-        return panned
-    none = torch.zeros_like(cos)
-    rolled = affine_2d(sign * cos, sign * sin, none, -sin, cos, none)
-    return torch.where(crop.aimed[..., None, None].bool(), rolled @ _aim(crop, intrinsics), panned)
+
+    def panned() -> Tensor:
+        f_x, f_y, c_x, c_y = intrinsics.unbind(-1)
+        k = f_y / f_x
+        shift_x = (c_x - crop.centre_px[..., 0]) / f_x
+        shift_y = (c_y - crop.centre_px[..., 1]) / f_y
+        a, b, d, e = sign * cos, sign * k * sin, -sin / k, cos
+        return affine_2d(a, b, a * shift_x + b * shift_y, d, e, d * shift_x + e * shift_y)
+
+    def aimed() -> Tensor:
+        none = torch.zeros_like(cos)
+        return affine_2d(sign * cos, sign * sin, none, -sin, cos, none) @ _aim(crop, intrinsics)
+
+    return _either(crop.aimed[..., None, None], aimed, panned)
 
 
 def image_map(crop: Crop, intrinsics: Tensor) -> Tensor:
     """Homography from the image's pixels to the crop's, `... x 3 x 3`; affine if it is only panned."""
-    panned = _panned_image_map(crop, intrinsics)
-    if not crop.aimed.any():
-        return panned
-    camera = matrix(crop_camera(crop, intrinsics))
-    aimed = camera @ point_map(crop, intrinsics) @ torch.linalg.inv(matrix(intrinsics))
-    return torch.where(crop.aimed[..., None, None].bool(), aimed, panned)
 
+    def panned() -> Tensor:
+        cos, sin = _rotation(crop)
+        stretch_x, stretch_y = _stretch(crop).unbind(-1)
+        a, b = (1 - 2 * crop.flip) * stretch_x * cos, (1 - 2 * crop.flip) * stretch_x * sin
+        d, e = -stretch_y * sin, stretch_y * cos
+        u, v = crop.centre_px.unbind(-1)
+        to_x, to_y = (intrinsics[..., 2:] * crop.out_size / crop.in_size).unbind(-1)
+        return affine_2d(a, b, to_x - a * u - b * v, d, e, to_y - d * u - e * v)
 
-def _panned_image_map(crop: Crop, intrinsics: Tensor) -> Tensor:
-    cos, sin = _rotation(crop)
-    stretch_x, stretch_y = _stretch(crop).unbind(-1)
-    a, b = (1 - 2 * crop.flip) * stretch_x * cos, (1 - 2 * crop.flip) * stretch_x * sin
-    d, e = -stretch_y * sin, stretch_y * cos
-    u, v = crop.centre_px.unbind(-1)
-    to_x, to_y = (intrinsics[..., 2:] * crop.out_size / crop.in_size).unbind(-1)
-    return affine_2d(a, b, to_x - a * u - b * v, d, e, to_y - d * u - e * v)
+    def aimed() -> Tensor:
+        camera = matrix(crop_camera(crop, intrinsics))
+        return camera @ point_map(crop, intrinsics) @ torch.linalg.inv(matrix(intrinsics))
+
+    return _either(crop.aimed[..., None, None], aimed, panned)
 
 
 def crop_joints(joints_cam_mm: Tensor, crop: Crop, intrinsics: Tensor, skeleton: Skeleton) -> Tensor:

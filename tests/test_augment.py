@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from margipose import augment as A
@@ -9,8 +10,9 @@ from margipose.skeleton import CANONICAL
 from tests.test_crops import close, random_case
 
 
-def test_multi_crop_is_ten_variants():
-    _, joints, intrinsics, crop = random_case(3)
+@pytest.mark.parametrize("aimed", [False, True])
+def test_multi_crop_is_ten_variants(aimed):
+    _, joints, intrinsics, crop = random_case(3, aimed)
     ten = A.multi_crop(crop)
     assert ten.scale.shape == (10,)
     offsets = (ten.centre_px - crop.centre_px).int().tolist()
@@ -18,9 +20,10 @@ def test_multi_crop_is_ten_variants():
     assert (ten.flip[:5] == crop.flip).all()
     assert (ten.flip[5:] != crop.flip).all()
     norm = normalise_joints(joints.expand(10, 17, 3), ten, intrinsics.expand(10, 4), CANONICAL)
-    depth = joints[CANONICAL.index("pelvis"), 2].expand(10)
-    back = recover_joints(norm, ten, intrinsics.expand(10, 4), CANONICAL, depth)
-    close(back, joints.expand(10, 17, 3))
+    unit = recover_joints(norm, ten, intrinsics.expand(10, 4), CANONICAL)
+    root = CANONICAL.index("pelvis")
+    close(unit * (joints[root, 2] / unit[:, root, None, 2:]), joints.expand(10, 17, 3))
+    assert (unit[:, root, 2] == 1).all() != aimed
 
 
 def test_colours():

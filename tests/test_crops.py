@@ -118,7 +118,7 @@ def test_golden_images(golden, name):
         assert difference < 2.0
 
 
-def random_case(seed):
+def random_case(seed, aimed=False):
     """A random crop of a random picture with smooth colours, cameras with non-square pixels."""
     rng = np.random.default_rng(seed)
     width, height = (int(n) for n in rng.integers(300, 500, 2))
@@ -138,7 +138,7 @@ def random_case(seed):
         rng.uniform(-60, 60),
         rng.random() < 0.5,
     )
-    return image, joints, intrinsics, crop
+    return image, joints, intrinsics, K.aimed_crop(crop, "exact") if aimed else crop
 
 
 def sample(image, px):
@@ -147,9 +147,10 @@ def sample(image, px):
     return cv2.remap(image, x[:, None], y[:, None], cv2.INTER_LINEAR)[:, 0].astype(float)
 
 
+@pytest.mark.parametrize("aimed", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_projected_joints_stay_on_the_same_image_content(seed):
-    image, joints, intrinsics, crop = random_case(seed)
+def test_projected_joints_stay_on_the_same_image_content(seed, aimed):
+    image, joints, intrinsics, crop = random_case(seed, aimed)
     moved = K.crop_joints(joints, crop, intrinsics, CANONICAL)
     before = C.project(joints, intrinsics)
     after = C.project(moved, K.crop_camera(crop, intrinsics))
@@ -205,6 +206,35 @@ def test_round_trip_of_points_for_any_batch_shape():
     norm = K.normalise_joints(joints, crops, intrinsics, CANONICAL, "exact")
     depth = joints[..., CANONICAL.index("pelvis"), 2]
     close(K.recover_joints(norm, crops, intrinsics, CANONICAL, depth, "exact"), joints)
+
+
+def test_crops_of_both_kinds_in_one_batch():
+    cases = [random_case(s, aimed=s % 2 == 1) for s in range(6)]
+    joints = torch.stack([c[1] for c in cases]).reshape(2, 3, 17, 3)
+    intrinsics = torch.stack([c[2] for c in cases]).reshape(2, 3, 4)
+    crops = K.Crop(*(torch.stack(x).unflatten(0, (2, 3)) for x in zip(*(c[3] for c in cases))))
+    for of in (K.crop_camera, K.point_map, K.image_map):
+        close(of(crops, intrinsics).flatten(0, 1), torch.stack([of(c[3], c[2]) for c in cases]))
+    moved = K.crop_joints(joints, crops, intrinsics, CANONICAL)
+    close(K.uncrop_joints(moved, crops, intrinsics, CANONICAL), joints)
+    seen = C.project(moved, K.crop_camera(crops, intrinsics))
+    order = CANONICAL.indices(CANONICAL.mirrors)
+    for (_, one, k, crop), px in zip(cases, seen.flatten(0, 1)):
+        flat = C.project(one[order] if crop.flip else one, k)
+        at = torch.cat((flat, torch.ones(17, 1)), -1) @ K.image_map(crop, k).T
+        close(px, at[:, :2] / at[:, 2:])
+    norm = K.normalise_joints(joints, crops, intrinsics, CANONICAL)
+    depth = moved[..., CANONICAL.index("pelvis"), 2]
+    close(K.recover_joints(norm, crops, intrinsics, CANONICAL, depth), joints)
+
+
+def test_masks_are_aimed_as_images_are():
+    image, _, intrinsics, crop = random_case(5, aimed=True)
+    picture = K.warp_image(image, crop, intrinsics)[..., 0].astype(int)
+    mask = K.warp_image(np.ascontiguousarray(image[..., 0]), crop, intrinsics)
+    assert mask.shape == (160, 160)
+    assert np.abs(picture - mask).max() <= 1
+    assert picture.std() > 20
 
 
 # --- Boxes, broadcasting ---------------------------------------------------------------------------

@@ -27,6 +27,9 @@ def test_it_tabulates_what_is_given(people, tiny_weights, tmp_path):
     assert 0 <= values["synthetic PCK@150"] <= 100
     assert 0 < values["real P-MPJPE"] <= values["real MPJPE"]
     assert f"{values['real MPJPE']:.1f}" in done.stdout
+    done = run(tiny_weights, "--real", f"mpi3d/val={people}", "--crop", "affine", "--json", table)
+    (panned,) = json.loads(table.read_text()).values()
+    assert panned["real MPJPE"] != values["real MPJPE"]
 
 
 def test_it_says_what_is_wrong(tiny_weights, tmp_path):

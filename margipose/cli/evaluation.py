@@ -46,8 +46,8 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--crop",
         choices=["affine", "perspective"],
-        help="by panning the image, as in the papers, or by a camera turned onto the person: better for whoever "
-        "is far from the middle (default: as the network was trained)",
+        help="by panning the image, as in the papers, or by a camera turned onto the person: better for "
+        "people far from the middle (default: as the network was trained)",
     )
     crops = sub.add_mutually_exclusive_group()
     crops.add_argument(
@@ -163,10 +163,10 @@ def _eval(args: argparse.Namespace) -> None:
         notes += _missing(records, protocol, evaluation)
         name = str(args.predictions)
     else:
-        evaluation = _evaluate_network(args, protocol)
+        evaluation, crop = _evaluate_network(args, protocol)
         name = label(args.model)
         notes += ["Poses are what an image and its mirror image agree on."] if args.flip else []
-        notes += [f"People are seen through {args.crop} crops."] if args.crop else []
+        notes += ["People are seen through perspective crops."] if crop == "perspective" else []
         notes += ["Poses are means over ten crops of each image."] if args.multicrop else []
         notes += ["Poses are the surest of those from four sides of each image."] if args.any_way_up else []
     left = {m.name for m in evaluation.protocol.metrics}
@@ -226,7 +226,7 @@ def _missing(records: Records, protocol: Protocol, evaluation: Evaluation) -> li
     )
 
 
-def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluation:
+def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> tuple[Evaluation, str]:
     from margipose.data import PoseDataset
     from margipose.evaluate import evaluate, predictions_of, select, write_predictions
     from margipose.evaluate.matching import identify
@@ -260,7 +260,7 @@ def _evaluate_network(args: argparse.Namespace, protocol: Protocol) -> Evaluatio
     )
     if args.save_predictions is not None:
         write_predictions(predictions_of(evaluation), args.save_predictions)
-    return evaluation
+    return evaluation, spec.crop
 
 
 def _plot(evaluation: Evaluation, folder: Path) -> None:

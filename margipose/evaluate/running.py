@@ -18,7 +18,7 @@ from margipose.camera import (
     root_depth_from_bones,
     root_depth_from_height,
 )
-from margipose.crops import recover_joints
+from margipose.crops import crop_joints, recover_joints
 from margipose.data import PoseDataset, Records, Sample
 from margipose.data.loading import batches
 from margipose.dsnt import Marginals, marginals_to_confidence
@@ -57,9 +57,9 @@ def joints_in_camera(coords_norm: Tensor, batch: Sample, spec: InputSpec, depth:
     if depth == "none":
         return unit
     if depth == "ground_truth":
-        # In a crop that is aimed, the root's depth is another one than in the image.
-        root = skeleton.index(skeleton.root)
-        scale = batch.joints_cam_mm[..., root, 2] / unit[..., root, 2]
+        # That in the crop's camera; only a camera that is aimed sees another one than the image's.
+        seen = crop_joints(batch.joints_cam_mm, batch.crop, batch.intrinsics, skeleton)
+        scale = seen[..., skeleton.index(skeleton.root), 2]
     elif depth == "height":
         scale = root_depth_from_height(unit, skeleton)
     elif depth == "bones":

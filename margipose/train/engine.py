@@ -257,12 +257,12 @@ def _started(config: TrainConfig) -> nn.Module:
     """The network whose weights the training starts from.
 
     What it is fed must agree, too: joints and their normalised space would otherwise change their meaning
-    without a word. The image's size and zoom may differ, as the network takes several, and so may what the
-    training goes on to change: the scale of the labels, and whether people are turned upright.
+    without a word. The image's size, zoom and kind of crop may differ, as the network takes several, and so
+    may what the training goes on to change: the scale of the labels, and whether people are turned upright.
     """
     loaded = load_model(config.start_from)
     mine = config.input
-    free = ("width", "height", "zoom", "universal_scale", "upright")
+    free = ("width", "height", "zoom", "crop", "universal_scale", "upright")
     spec = replace(loaded.input_spec, **{key: getattr(mine, key) for key in free})
     for name, theirs, ours in (("model", loaded.model.spec, config.model), ("input", spec, mine)):
         for key, value in to_mapping(theirs).items():

@@ -212,9 +212,6 @@ def test_a_perspective_crop_is_what_inference_shows_the_network(people, centre):
         seen = warp_to_view(image, view, s.intrinsics, spec).astype(int)
         assert np.abs(tensor_image(s.image, spec) - seen).max() <= 1
         assert (s.target_norm[:, 2] - plain[row].target_norm[:, 2]).abs().max() > 1e-3
-        lean = lean_deg(project(s.joints_cam_mm, s.intrinsics), CANONICAL)
-        other = lean_deg(s.target_norm[:, :2].double(), CANONICAL)
-        assert abs(other - lean) < 5, "the camera stays level"
 
 
 def test_augmented_perspective_crops_are_recoverable(people):
