@@ -27,6 +27,9 @@ from margipose.spec import closest
 
 __all__ = ["load"]
 
+_FIRST_NAME = -(2**40)
+"""Number of a column's first name. Nobody's ids are such numbers: none is taken for a name by chance."""
+
 _EXTENT_MM = (100.0, 10_000.0)
 """Between these is the extent of a body whose joints, or most of them, are labelled."""
 
@@ -137,7 +140,7 @@ def _boxes(
 
 
 def _ids(people: Sequence[Person]) -> tuple[dict[str, NDArray[np.integer]], dict[str, dict[int, str]]]:
-    """Columns that some sample has: numbers as they are, or names by their number in order.
+    """Columns that some sample has: numbers as they are, or names by a number in their order.
 
     Where a sample has none, the number is -1 (or, if that is in use, one below the least).
     """
@@ -152,8 +155,8 @@ def _ids(people: Sequence[Person]) -> tuple[dict[str, NDArray[np.integer]], dict
             numbers: dict[str | int, int] = {v: int(v) for v in known}
         else:
             names = sorted({str(v) for v in known})
-            numbers = {v: names.index(str(v)) for v in known}
-            id_names[column] = dict(enumerate(names))
+            numbers = {v: _FIRST_NAME + names.index(str(v)) for v in known}
+            id_names[column] = dict(enumerate(names, _FIRST_NAME))
         nothing = min(-1, min(numbers.values()) - 1)
         if None in values:
             id_names.setdefault(column, {})[nothing] = f"no {column}"

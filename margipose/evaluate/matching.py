@@ -208,9 +208,11 @@ def _first_repeated(codes: NDArray[np.int64]) -> tuple[int, int] | None:
 
 def _numbers(values: NDArray, column: str, records: Records) -> tuple[NDArray[np.int64], list[str]]:
     """Values of an id column as the records' numbers, and what to say of those that are none."""
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64), []
     numbers = {name: number for number, name in records.id_names.get(column, {}).items()}
+    if values.dtype.kind in "iu":
+        different, where = np.unique(values.astype(np.int64), return_inverse=True)
+        found = np.array([numbers.get(str(value), value) for value in different.tolist()], np.int64)
+        return found[where.reshape(-1)], []
     different, where = np.unique(values, return_inverse=True)
     found, strange = np.full(len(different), _UNKNOWN), []
     for i, text in enumerate(different.tolist()):

@@ -93,7 +93,10 @@ def test_documented_json(root):
         "neck",
         "head_top",
     }
-    assert train.id_names == {"subject": {0: "Ada"}, "action": {0: "waving"}}
+    assert {c: list(names.values()) for c, names in train.id_names.items()} == {
+        "subject": ["Ada"],
+        "action": ["waving"],
+    }
     assert train.ids["frame"].tolist() == [17]
     assert train.box_side_px.tolist() == [220]
     assert train.box_centre_px.tolist() == [[119.5, 119.5]]
@@ -107,7 +110,7 @@ def test_documented_csv(root):
     train, val = load(root), load(root, "val")
     assert px(train)[0, CANONICAL.index("left_wrist")].tolist() == pytest.approx([88.5, 40])
     assert val.valid.sum() == 1 if False else train.valid.sum() == 2
-    assert train.id_names == {"subject": {0: "Ada"}}
+    assert list(train.id_names["subject"].values()) == ["Ada"]
 
 
 def test_documented_commands_and_code(root, monkeypatch, capsys):
@@ -116,7 +119,7 @@ def test_documented_commands_and_code(root, monkeypatch, capsys):
     from margipose.config import combine
 
     commands = [shlex.split(line)[1:] for block in blocks("sh") for line in block.splitlines()]
-    assert [c[0] for c in commands] == ["train", "train", "eval"]
+    assert [c[0] for c in commands] == ["train", "train", "eval", "eval"]
     for command in commands:
         args = build_parser().parse_args(command)
         if command[0] == "train":
@@ -206,14 +209,15 @@ def test_names_and_numbers_of_groups(root):
     records = load(
         write(root, [flat(action="run", subject=7), flat(subject=9), flat(action="climb", frame=3)])
     )
-    assert records.ids["action"].tolist() == [1, -1, 0]
-    assert records.id_names["action"] == {0: "climb", 1: "run", -1: "no action"}
+    names = records.id_names["action"]
+    assert [names[number] for number in records.ids["action"].tolist()] == ["run", "no action", "climb"]
+    assert [names[number] for number in sorted(names)] == ["no action", "climb", "run"]
     assert records.ids["subject"].tolist() == [7, 9, -1]
     assert records.id_names["subject"] == {-1: "no subject"}
     assert "sequence" not in records.ids
     assert load(write(root, [flat(subject=-5), flat()])).ids["subject"].tolist() == [-5, -6]
     records = load(write(root, [flat(subject=5), flat(subject="5"), flat(subject="x")]))
-    assert records.ids["subject"].tolist() == [0, 0, 1]
+    assert np.unique(records.ids["subject"], return_inverse=True)[1].tolist() == [0, 0, 1]
 
 
 def test_boxes(root):

@@ -1,11 +1,14 @@
 """Whose each predicted pose is."""
 
 import dataclasses
+import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from margipose.data import load_records
 from margipose.evaluate import score_records
 from margipose.evaluate.matching import identify, match
 from margipose.evaluate.predictions import score_predictions
@@ -116,3 +119,18 @@ def test_frames_that_count_from_another_number_are_not_merely_missing():
             score_predictions(made, records, every, **options)
     found = score_predictions(made, records, every, allow_missing=True, check=False)
     assert len(found.records) == 224
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_numbers_are_names_where_a_column_has_names(kind, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    joints = {"pelvis": [0, 0, 3000], "neck": [0, -500, 3000]}
+    person = {"image": "a.png", "joints_cam_mm": joints, "camera": [9, 9, 4, 4], "split": "test"}
+    people = [{**person, "subject": name} for name in ("10", 2, "x")]
+    (tmp_path / "annotations.json").write_text(
+        json.dumps({"format": "margipose-custom", "version": 1, "samples": people})
+    )
+    records = load_records("custom", tmp_path, "test")
+    found = match({"subject": np.array([2, 0, 10, 1], kind)}, records, allow_missing=True)
+    assert (found.rows.tolist(), found.poses.tolist()) == ([0, 1], [2, 0])
+    assert (found.missing, found.unused) == (1, 2)
