@@ -3,7 +3,8 @@
 Every `ImageCamera` says in words where its numbers come from, and goes into the output with them. A pose's
 shape changes little with the focal length; its distance is proportional to it.
 
-Pixel centres lie at integers. Lens distortion is not modelled: undistort images of wide lenses first.
+Pixel centres lie at integers, so that the middle of an image of width w is at (w - 1) / 2. Lens distortion is
+not modelled: undistort images of wide lenses first.
 """
 
 from __future__ import annotations
@@ -88,7 +89,11 @@ def given_camera(intrinsics: Sequence[float]) -> ImageCamera:
 def default_intrinsics(width: int, height: int) -> Four:
     """Intrinsics assumed of an unknown camera: about 45 degrees across the image's longer side."""
     focal = DEFAULT_FOCAL_WIDTHS * max(width, height)
-    return focal, focal, width / 2, height / 2
+    return focal, focal, *_middle((width, height))
+
+
+def _middle(size: tuple[int, int]) -> tuple[float, float]:
+    return (size[0] - 1) / 2, (size[1] - 1) / 2
 
 
 def assumed_camera(size: tuple[int, int]) -> ImageCamera:
@@ -107,7 +112,7 @@ def camera_from_fov(fov_deg: float, size: tuple[int, int]) -> ImageCamera:
         raise ValueError(f"fov: expected more than 0 and less than 180 degrees, got {fov_deg:g}")
     focal = max(size) / 2 / math.tan(math.radians(fov_deg) / 2)
     words = f"field of view of {fov_deg:g} degrees across the longer side, central principal point"
-    return ImageCamera((focal, focal, size[0] / 2, size[1] / 2), words)
+    return ImageCamera((focal, focal, *_middle(size)), words)
 
 
 # --- EXIF -----------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ def read_exif_camera(path: str | Path, size: tuple[int, int]) -> ImageCamera | N
         return None
     focal = focal_mm / FILM_DIAGONAL_MM * math.hypot(*size)
     words = f"EXIF: {focal_mm:g} mm (35 mm equivalent), central principal point"
-    return ImageCamera((focal, focal, size[0] / 2, size[1] / 2), words)
+    return ImageCamera((focal, focal, *_middle(size)), words)
 
 
 # --- Calibration files ----------------------------------------------------------------------------
@@ -179,7 +184,7 @@ def read_camera_file(path: str | Path, camera_id: int | str | None = None) -> Ca
                 "is no scaled version of"
             )
         f_x, f_y, c_x, c_y = intrinsics
-        scaled = (f_x * s_x, f_y * s_y, c_x * s_x, c_y * s_y)
+        scaled = (f_x * s_x, f_y * s_y, (c_x + 0.5) * s_x - 0.5, (c_y + 0.5) * s_y - 0.5)
         return ImageCamera(scaled, f"{words}, scaled from {full[0]} x {full[1]}")
 
     return camera

@@ -42,7 +42,8 @@ def from_calibration(tmp_path):
     }
     write_calibration(path, cameras)
     camera = read_camera_file(path, 4)(made.SIZE)
-    return camera, (510, 512, 300, 250), "file camera.calibration, camera 4, scaled from 1280 x 960"
+    middle = (600 + 0.5) / 2 - 0.5, (500 + 0.5) / 2 - 0.5  # the first pixel reaches from -0.5 to 0.5
+    return camera, (510, 512, *middle), "file camera.calibration, camera 4, scaled from 1280 x 960"
 
 
 def from_json(tmp_path):
@@ -54,12 +55,12 @@ def from_json(tmp_path):
 def from_exif(tmp_path):
     camera = read_exif_camera(exif_image(tmp_path / "a.jpg"), made.SIZE)
     focal = 800 * FOCAL_35MM / np.hypot(36, 24)
-    return camera, (focal, focal, 320, 240), "EXIF: 30 mm (35 mm equivalent), central principal point"
+    return camera, (focal, focal, 319.5, 239.5), "EXIF: 30 mm (35 mm equivalent), central principal point"
 
 
 def from_fov(tmp_path):
     words = "field of view of 90 degrees across the longer side, central principal point"
-    return camera_from_fov(90, made.SIZE), (320, 320, 320, 240), words
+    return camera_from_fov(90, made.SIZE), (320, 320, 319.5, 239.5), words
 
 
 WAYS = (from_numbers, from_calibration, from_json, from_exif, from_fov)
@@ -88,7 +89,7 @@ def test_labels_give_the_scene_back_whatever_way_the_camera_is_known(way, place,
 
 def test_the_default_is_stated_in_degrees():
     camera = assumed_camera((1000, 600))
-    assert camera.intrinsics == default_intrinsics(1000, 600) == (1200, 1200, 500, 300)
+    assert camera.intrinsics == default_intrinsics(1000, 600) == (1200, 1200, 499.5, 299.5)
     assert camera.source.startswith("assumed: focal length 1.2 x the longer side")
     assert camera_from_fov(np.degrees(2 * np.arctan(1 / 2.4)), (1000, 600)).intrinsics == pytest.approx(
         camera.intrinsics
@@ -98,7 +99,7 @@ def test_the_default_is_stated_in_degrees():
 def test_exif_of_a_turned_image_counts_the_size_as_it_is_shown(tmp_path):
     path = exif_image(tmp_path / "a.jpg", orientation=6)
     camera = read_exif_camera(path, (HEIGHT, WIDTH))
-    assert camera.intrinsics[2:] == (240, 320)
+    assert camera.intrinsics[2:] == (239.5, 319.5)
 
 
 @pytest.mark.parametrize("focal", [0, None])
@@ -118,7 +119,7 @@ def test_several_cameras_in_a_file(tmp_path):
     path = tmp_path / "c.json"
     one = {"intrinsics": [500, 500, 320, 240], "width": 640, "height": 480}
     path.write_text(json.dumps({"cameras": {"left": one, "right": {"intrinsics": [1, 2, 3, 4]}}}))
-    assert read_camera_file(path, "left")((1280, 960)).intrinsics == (1000, 1000, 640, 480)
+    assert read_camera_file(path, "left")((1280, 960)).intrinsics == (1000, 1000, 640.5, 480.5)
     assert read_camera_file(path, "right")((7, 7)).intrinsics == (1, 2, 3, 4)
     with pytest.raises(ValueError, match=r"c\.json: has cameras left, right: which one"):
         read_camera_file(path)
