@@ -146,6 +146,7 @@ def _words(source: Source, size: tuple[int, int], predictor: Predictor, settings
     """
     words: dict[str, Any] = {
         "crop": predictor.crop,
+        "zoom": predictor.spec.zoom,
         "refine": predictor.refine,
         "flip": predictor.flip,
         "any_way_up": predictor.any_way_up,

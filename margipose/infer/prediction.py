@@ -22,7 +22,8 @@ FRAMES = {
     "entropy_nats": "of the XY heatmap: 0 for a point, larger for doubt",
     "confidence": "1: all three heatmaps as concentrated as training asks for; 0: spread over all cells",
     "turn_deg": "how far the crop was turned counter-clockwise, degrees; coords_norm is of that crop",
-    "box_px": "left, top, width, height of the square that the network looked at, or its longer side",
+    "box_px": "left, top, width, height around the person; the network looked at the square of the longer "
+    "side about the middle, divided by zoom (settings)",
 }
 """What the numbers of a prediction mean: frame and unit of each."""
 
@@ -49,7 +50,8 @@ class Prediction:
         heatmaps: of the last stage, each `J x rows x columns`.
         crop: the image that the network saw, `h x w x 3` uint8 RGB.
         crop_kind: `"perspective"` or `"affine"`; see `margipose.infer.views`.
-        box_px: the box that the network looked at: left, top, width, height.
+        box_px: left, top, width, height around the person, as a target's; the network looked at the square of
+            its longer side, divided by `InputSpec.zoom`, about its middle.
         box: where it comes from, in words.
         score: of whatever found the box, None if it was given.
         intrinsics: f_x, f_y, c_x, c_y that were used, pixels.

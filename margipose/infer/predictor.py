@@ -218,7 +218,7 @@ class Predictor:
         )
         scores: list[float | None] = np.asarray(found.scores).tolist()
         if isinstance(self.detector, WholeImage):
-            scores = [None]
+            boxes, scores = grow(boxes, self.spec.zoom), [None]  # the network is to see all of it
         return [
             Target(image, tuple(box), known, self.detector_name, score, self.refine)
             for box, score in zip(boxes.tolist(), scores)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from margipose.infer import WholeImage, get_detector
+from margipose.infer import Predictor, WholeImage, get_detector
 from margipose.infer import detectors as D
+from tests.infer import made
 
 PHOTO = np.zeros((300, 600, 3), np.uint8)
 
@@ -202,3 +203,14 @@ def test_opencv_s_own_detector_works_or_says_why_not():
     detector = get_detector("hog")
     assert detector(np.zeros((400, 300, 3), np.uint8)).boxes_px.shape == (0, 4)
     assert detector(np.zeros((20, 20, 3), np.uint8)).boxes_px.shape == (0, 4)
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.25])
+@pytest.mark.parametrize("crop", ["perspective", "affine"])
+def test_the_network_sees_all_of_the_whole_image(zoom, crop):
+    image = np.full((100, 100, 3), 200, np.uint8)
+    image[8:-8, 8:-8] = 50
+    network = made.Knowing(torch.zeros(1, 17, 3), made.InputSpec(100, 100, centre="exact", zoom=zoom))
+    (found,) = Predictor(network, detector="image", crop=crop, refine=0, root_depth_mm=3000)(image)
+    assert found.crop[[2, 2, -3, -3], [2, -3, 2, -3]].min() > 150
+    np.testing.assert_allclose(found.box_px[2:], 100 * zoom)
