@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,11 @@ from margipose.data.images import read_image
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Frame", "Source", "Stream", "find_sources", "open_source"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
+_JPEG = (".jpg", ".jpeg", ".jpe")
+IMAGE_SUFFIXES = (*_JPEG, ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm", ".jp2")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".gif")
+
+_KNOWN = " ".join(s[1:] for s in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 
 _OUTPUT = re.compile(r"\.pose\.(png|mp4)$", re.IGNORECASE)
 """What `margipose.infer.writers` calls its pictures."""
@@ -88,10 +92,12 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
     becomes a source that cannot be opened, so that others are not held up by it.
 
     Raises:
-        ValueError: for a folder or pattern in which there is nothing to predict.
+        ValueError: for a folder or pattern in which there is nothing to predict, or an empty name.
     """
     found: dict[Source, None] = {}
     for name in inputs:
+        if not name:
+            raise ValueError("an input's name is empty: expected an image, a video, a folder or a pattern")
         webcam = _WEBCAM.fullmatch(name)
         path = Path(name)
         if webcam and not path.exists():
@@ -100,12 +106,12 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
         elif path.is_dir():
             inside = _inputs_of(path.iterdir())
             if not inside:
-                raise ValueError(f"{path}: no images or videos in this folder")
+                raise ValueError(f"{path}: no images or videos in this folder ({_KNOWN})")
             found.update((_source(p), None) for p in inside)
         elif glob.has_magic(name) and not path.exists():
             matches = _inputs_of(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
             if not matches:
-                raise ValueError(f"{name}: matches no images or videos")
+                raise ValueError(f"{name}: matches no images or videos ({_KNOWN})")
             found.update((_source(p), None) for p in matches)
         else:
             found[_source(path)] = None
@@ -210,7 +216,7 @@ def _video_frames(path: Path, container: Any, stream: Any, fps: float, seconds: 
                 at = frame.time if frame.time is not None else index / fps
                 first = at if first is None else first
                 last = max(float(at - first), 0.0)
-                yield Frame(_upright(frame), index, last)
+                yield Frame(_upright(frame, stream.sample_aspect_ratio), index, last)
                 index += 1
     if not index:
         raise ValueError(
@@ -227,9 +233,14 @@ def _video_frames(path: Path, container: Any, stream: Any, fps: float, seconds: 
         )
 
 
-def _upright(frame: Any) -> NDArray[np.uint8]:
-    """A frame's pixels as they are to be shown: telephones store a turn beside the picture."""
-    image = frame.to_ndarray(format="rgb24")
+def _upright(frame: Any, ratio: Fraction | None) -> NDArray[np.uint8]:
+    """A frame's pixels as they are to be shown: telephones store a turn beside the picture, and tapes pixels
+    that are wider or narrower than high (`ratio`), which are then made square by enlarging one side."""
+    size = {}
+    if ratio and ratio > 0 and ratio != 1:
+        longer = ("width", frame.width, ratio) if ratio > 1 else ("height", frame.height, 1 / ratio)
+        size = {longer[0]: round(longer[1] * longer[2])}
+    image = frame.to_ndarray(format="rgb24", **size)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

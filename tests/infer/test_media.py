@@ -12,7 +12,7 @@ from margipose.infer.media import find_sources, open_source
 av = pytest.importorskip("av")
 
 
-def write_video(path, count=12, size=(64, 48), fps=25, codec="mpeg4", turn=None, times=None):
+def write_video(path, count=12, size=(64, 48), fps=25, codec="mpeg4", turn=None, times=None, ratio=None):
     """A video whose frame i is grey of brightness 10 + 15 i, left half darker."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
@@ -20,6 +20,8 @@ def write_video(path, count=12, size=(64, 48), fps=25, codec="mpeg4", turn=None,
         stream.pix_fmt = "yuv420p" if codec != "gif" else "rgb8"
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
+        if ratio:
+            stream.codec_context.sample_aspect_ratio = ratio
         for i in range(count):
             image = np.full((size[1], size[0], 3), (10 + 15 * i) % 250, np.uint8)
             image[:, : size[0] // 2] //= 2
@@ -218,3 +220,18 @@ def test_without_pyav_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ImportError, match=r'pip install "margipose\[video\]"'):
         open_source(media.Source("v.mp4", "video", Path("v.mp4")))
+
+
+@pytest.mark.parametrize(("ratio", "shape"), [("4/3", (48, 85, 3)), ("8/9", (54, 64, 3)), ("1", (48, 64, 3))])
+def test_pixels_that_are_not_square_are_made_so(ratio, shape, tmp_path):
+    path = write_video(tmp_path / "v.mp4", 2, ratio=Fraction(ratio))
+    frames = [frame.image for frame in open_source(source_of(path)).frames]
+    assert [image.shape for image in frames] == [shape] * 2
+    # The darker left half still ends in the middle.
+    edge = np.abs(np.diff(frames[1][20, :, 0].astype(int))).argmax()
+    assert abs(edge + 0.5 - (shape[1] - 1) / 2) <= 1
+
+
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(ValueError, match="an input's name is empty"):
+        find_sources([""])
