@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -141,7 +142,7 @@ class Outputs:
     """
 
     def __init__(self, paths: Mapping[Format, Path], about: Description) -> None:
-        self._stack = ExitStack()
+        self._paths, self._stack = paths, ExitStack()
         self._writers: list[Writer] = []
         try:
             for name, path in paths.items():
@@ -156,18 +157,30 @@ class Outputs:
             writer.add(frame, people)
 
     def close(self, problem: str | None = None) -> list[Path]:
-        """Put the files in their places; returns them."""
+        """Put the files in their places; returns them. What an earlier run wrote of more people goes."""
         try:
             written = [path for writer in self._writers for path in writer.close(problem)]
         except BaseException:
             self.abandon()
             raise
         self._stack.close()
+        for path in _of_people(self._paths) - set(written):
+            path.unlink(missing_ok=True)
         return written
 
     def abandon(self) -> None:
         """Remove what was written so far."""
         self._stack.__exit__(_Abandoned, _Abandoned(), None)
+
+
+def _of_people(paths: Mapping[Format, Path]) -> set[Path]:
+    """Files that are there of which there are as many as people were found, or none."""
+    found = {paths["html"]} if "html" in paths else set()
+    if "bvh" in paths:
+        stem = paths["bvh"].name.removesuffix("0.bvh")
+        there = paths["bvh"].parent.glob(f"{glob.escape(stem)}*.bvh")
+        found |= {p for p in there if p.name[len(stem) : -len(".bvh")].isdigit()}
+    return found
 
 
 class _Abandoned(Exception):

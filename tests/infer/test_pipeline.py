@@ -60,6 +60,22 @@ def test_a_page_with_cubes(predictor, tmp_path, name):
     assert ("Person 0, frame" in text) == (name == "v.mp4")
 
 
+def test_outputs_of_people_who_are_gone_go(predictor, tmp_path):
+    pytest.importorskip("plotly")
+    path, out = write_image(tmp_path / "a.png"), tmp_path / "out"
+    boxes = [[5, 5, 40, 40], [30, 20, 30, 30]]
+    run_on(predictor, [path], out, formats=("bvh", "html"), boxes_px=boxes)
+    others = ["a.person1.txt", "a.personal.bvh", "a2.person1.bvh"]
+    for name in others:
+        (out / name).touch()
+    assert files(out) == sorted([*others, "a.person0.bvh", "a.person1.bvh", "a.pose.html"])
+    run_on(predictor, [path], out, formats=("bvh",), boxes_px=boxes[:1])
+    assert files(out) == sorted([*others, "a.person0.bvh", "a.pose.html"])
+    predictor.detector = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
+    run_on(predictor, [path], out, formats=("bvh", "html"))
+    assert files(out) == sorted(others)
+
+
 def test_images_share_batches(predictor, tmp_path):
     for i in range(11):
         write_image(tmp_path / f"{i:02}.png")
