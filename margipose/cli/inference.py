@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from margipose.cli.command import AddCommand, add_model
@@ -165,7 +168,22 @@ def _counted(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
 
 
+@contextlib.contextmanager
+def _interrupted_by_termination() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: what is not finished is removed, a webcam's recording written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _infer(args: argparse.Namespace) -> int:
+    from margipose.files import check_place
     from margipose.infer import (
         Predictor,
         Settings,
@@ -188,6 +206,7 @@ def _infer(args: argparse.Namespace) -> int:
         raise ValueError("--camera-id goes with --calibration")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out: {args.out} is a file, expected a folder")
+    check_place(args.out / "pose")
     sources = find_sources(args.inputs)
     missing = [s for s in sources if s.kind != "webcam" and not s.path.exists()]
     if len(missing) == len(sources):  # say so before a network is loaded
@@ -227,7 +246,8 @@ def _infer(args: argparse.Namespace) -> int:
         root_depth_mm=args.root_depth_mm,
         batch_size=args.batch_size,
     )
-    report = run(predictor, sources, settings)
+    with _interrupted_by_termination():
+        report = run(predictor, sources, settings)
     if report.people:
         print("joints_cam_mm: millimetres in camera space, x right, y down, z away from the camera")
     for camera_used, name in list(report.cameras.items())[:3]:

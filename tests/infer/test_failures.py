@@ -1,6 +1,7 @@
 """What cannot be done, in a run or from its middle on, and what is left then."""
 
 import json
+import signal
 import threading
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, predictor):
         )
     assert set(files(tmp_path / "out")) <= {"a.pose.json", "a.pose.png"}
     assert threading.active_count() == threads
+
+
+class Terminated(Steady):
+    def __call__(self, images):
+        signal.raise_signal(signal.SIGTERM)
+        return super().__call__(images)
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
+    path = write_video(tmp_path / "v.mp4", 40)
+    before = signal.getsignal(signal.SIGTERM)
+    predictor = Predictor(Terminated(), detector="image")
+    monkeypatch.setattr("margipose.infer.Predictor", lambda *_, **__: predictor)
+    assert main(["infer", str(path), "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "margipose infer: interrupted\n"
+    assert not (tmp_path / "out").exists() or files(tmp_path / "out") == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ctrl_c_ends_a_webcam_s_recording(tmp_path, monkeypatch):
