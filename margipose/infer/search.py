@@ -61,7 +61,8 @@ class NetworkSearch:
         whole = np.array([[0.0, 0.0, image.shape[1], image.shape[0]]])
         scale = min(1.0, self._longer / max(image.shape[:2]))
         if scale < 1:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            size = [max(1, round(scale * side)) for side in image.shape[1::-1]]
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         boxes, confidence = self._ask(image, windows(image.shape[1], image.shape[0]))
         if not confidence.any():
             return Detections(whole, np.zeros(1))

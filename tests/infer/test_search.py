@@ -177,3 +177,13 @@ def test_a_predictor_finds_a_small_person_far_from_the_middle(size):
     assert 2 <= network.seen - len(S.windows(*size)) - 2 <= S.CANDIDATES + 1
     (whole,) = Predictor(network, detector="image", refine=0, crop="affine")(image)
     assert whole.box == "the whole image"
+
+
+@pytest.mark.parametrize("shape", [(6000, 1, 3), (1, 6000, 3)])
+def test_a_strip_stays_an_image_when_it_is_made_smaller(shape):
+    def look(image, boxes):
+        assert min(image.shape[:2]) == 1
+        return S.Answers(boxes, np.ones(len(boxes)))
+
+    found = S.NetworkSearch(look, 64)(np.zeros(shape, np.uint8))
+    assert np.isfinite(found.boxes_px).all()
