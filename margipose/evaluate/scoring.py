@@ -20,7 +20,7 @@ from torch import Tensor
 from margipose.camera import project
 from margipose.data import Records
 from margipose.evaluate.alignment import aligned_errors, distances
-from margipose.evaluate.protocols import TORSO, Alignment, Metric, Protocol
+from margipose.evaluate.protocols import PROTOCOLS, TORSO, Alignment, Metric, Protocol
 from margipose.metrics import joint_errors
 from margipose.skeleton import Skeleton, get_skeleton
 
@@ -248,7 +248,10 @@ def labels(records: Records, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor
     joints, valid = records.joints_cam_mm[:], records.valid[:]
     if protocol.dims == 3:
         if not records.has_depth:
-            raise ValueError(f"{records.name} has 2D labels only: protocol {protocol.name} scores 3D poses")
+            flat = ", ".join(p.name for p in PROTOCOLS.values() if p.dims == 2)
+            raise ValueError(
+                f"{records.name} has 2D labels only: protocol {protocol.name} scores 3D poses (in 2D: {flat})"
+            )
         return joints, valid if records.depth_valid is None else valid & records.depth_valid[:], None
     joints_px = project(joints, records.intrinsics[:])
     if protocol.unit == "head":
