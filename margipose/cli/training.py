@@ -217,6 +217,8 @@ def _convert(args: argparse.Namespace) -> None:
     from margipose import checkpoint
     from margipose.weights import resolve
 
+    if args.new.suffix != ".safetensors":
+        raise ValueError(f"{args.new}: weights are written as .safetensors")
     checkpoint.convert(resolve(args.old), args.new)
     print(f"weights: {args.new}")
 
