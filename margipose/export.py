@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import io
 import logging
 import math
 import warnings
@@ -181,7 +182,10 @@ def export_program(
         program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with replacing(path) as temporary:
         with _quiet():
-            torch.export.save(program, temporary, extra_files={f"{_ENTRY}.json": document})
+            # In memory: of a full disk its writer says nothing, but ends the process.
+            buffer = io.BytesIO()
+            torch.export.save(program, buffer, extra_files={f"{_ENTRY}.json": document})
+            temporary.write_bytes(buffer.getbuffer())
             run = torch.export.load(temporary).module()
         difference = _check(network, run, loaded.input_spec, tolerance, path)
     return _report(path, "torch.export program", network, difference)

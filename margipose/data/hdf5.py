@@ -60,17 +60,21 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
 
 @contextlib.contextmanager
-def writing_hdf5(path: Path) -> Iterator[h5py.File]:
+def writing_hdf5(path: Path, userblock: bytes = b"") -> Iterator[h5py.File]:
     """A new HDF5 file to write to, which replaces `path` when the block ends, whole or not at all.
 
     It is put together in memory: of a full disk HDF5 itself says many things, but not in one line.
+
+    Args:
+        userblock: what is to stand before everything that is HDF5: 512 bytes at most.
 
     Raises:
         OSError: if it cannot be written.
     """
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", userblock_size=512 if userblock else 0) as file:
         yield file
+    buffer.getbuffer()[: len(userblock)] = userblock
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

@@ -388,10 +388,7 @@ def write_test_annotations(path: Path, annotations: TestAnnotations) -> None:
         if (values := getattr(annotations, name)) is not None:
             arrays[key] = np.asarray(values)[:, None]
     header = b"MATLAB 7.3 MAT-file, Platform: any, HDF5 schema 1.00".ljust(124) + b"\x00\x02IM"
-    with replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=512) as file:
-            for key, values in arrays.items():
-                file[key] = values.astype(np.float64)
-                file[key].attrs["MATLAB_class"] = np.bytes_("double")
-        with temporary.open("r+b") as file:  # MATLAB looks for its own header in HDF5's user block
-            file.write(header)
+    with writing_hdf5(path, header) as file:  # MATLAB looks for its own header in HDF5's user block
+        for key, values in arrays.items():
+            file[key] = values.astype(np.float64)
+            file[key].attrs["MATLAB_class"] = np.bytes_("double")

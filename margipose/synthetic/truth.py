@@ -23,12 +23,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from margipose.camera import UNIVERSAL_HEIGHT_MM
+from margipose.data.hdf5 import writing_hdf5
 from margipose.data.mpi3d_calibration import CameraCalibration, write_calibration
 from margipose.data.mpi3d_files import (
     Metadata,
@@ -39,7 +39,6 @@ from margipose.data.mpi3d_files import (
     write_train_annotations,
 )
 from margipose.data.mpi3d_sequences import MaskFlags
-from margipose.files import replacing
 from margipose.skeleton import CANONICAL, MPI3D, knee_neck_height
 from margipose.synthetic.backdrop import Backdrop
 from margipose.synthetic.cameras import Camera
@@ -185,7 +184,7 @@ def write_labels(directory: Path, truth: SequenceTruth, is_test: bool) -> None:
 
 
 def _write_truth(path: Path, truth: SequenceTruth) -> None:
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing_hdf5(path) as file:
         file["joints_world_mm"] = truth.joints_world_mm
         file.attrs["joint_names"] = " ".join(MPI3D.joints)
         file.attrs["fps"] = float(truth.fps)

@@ -158,7 +158,11 @@ class RunDir:
     def save(self, done: Progress, engine: Mapping[str, Any]) -> None:
         """Write down how far the run has come; what was written before stays until this is complete."""
         with replacing(self.state) as temporary:
-            torch.save({"progress": vars(done), "engine": dict(engine)}, temporary)
+            try:
+                torch.save({"progress": vars(done), "engine": dict(engine)}, temporary)
+            except RuntimeError as error:  # what it says of a full disk
+                reason = str(error).strip().splitlines()[0]
+                raise OSError(f"{self.state}: cannot be written; is the disk full? ({reason})") from error
             to_disk(temporary)
         with replacing(self.path / "metrics.jsonl") as temporary:
             lines = (json.dumps({"name": n, "value": v, "step": s}) for n, v, s in done.history)
