@@ -19,6 +19,7 @@ from margipose.camera import project, resize
 from margipose.data.images import read_image
 from margipose.data.records import Records
 from margipose.draw import draw_skeleton
+from margipose.jobs import end_with_parent
 
 __all__ = ["Picture", "camera_sizes", "contact_sheet", "look_at"]
 
@@ -64,7 +65,7 @@ def look_at(paths: Sequence[str], workers: int = 1, progress: bool = False) -> d
         collect(map(_look_at_some, batches))
         return found
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(batches)), context, end_with_parent) as pool:
         try:
             collect(pool.map(_look_at_some, batches))
         except BrokenProcessPool as error:

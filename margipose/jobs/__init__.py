@@ -12,6 +12,7 @@ running   working off a plan
 
 from margipose.jobs.folder import claim
 from margipose.jobs.plan import Job, Note, PartsFailed, Plan, Report, Tick, outlook
-from margipose.jobs.running import run
+from margipose.jobs.running import end_with_parent, run
 
-__all__ = ["Job", "Note", "PartsFailed", "Plan", "Report", "Tick", "claim", "outlook", "run"]
+__all__ = ["Job", "Note", "PartsFailed", "Plan", "Report", "Tick"]
+__all__ += ["claim", "end_with_parent", "outlook", "run"]

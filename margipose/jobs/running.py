@@ -21,7 +21,7 @@ from margipose.files import replacing
 from margipose.jobs.folder import alone_in
 from margipose.jobs.plan import Job, Note, PartsFailed, Plan, Report, Tick, one_line
 
-__all__ = ["run"]
+__all__ = ["end_with_parent", "run"]
 
 _GOES_ON = "finished parts are kept, and the same command goes on"
 
@@ -69,13 +69,22 @@ def _start_worker(counter: Any, stop: Any) -> None:
     cv2.setNumThreads(1)
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process, which another one has started, as soon as that one is gone.
+
+    A killed parent cannot end its workers: they would wait for ever, or write on beside its successor's.
+    """
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def follow() -> None:
         parent.join()
         os._exit(1)
 
-    # A killed parent cannot end its workers, and they would write on beside its successor's.
     threading.Thread(target=follow, daemon=True).start()
 
 

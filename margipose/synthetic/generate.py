@@ -13,7 +13,7 @@ import cv2
 
 from margipose.data.mpi3d_files import read_index, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS
-from margipose.jobs import claim
+from margipose.jobs import claim, end_with_parent
 from margipose.synthetic.motion_files import find_motions, read_motion
 from margipose.synthetic.sequence import IMAGES_PER_CAMERA, SPLITS, Options, SequencePlan, make_sequence
 
@@ -141,7 +141,7 @@ def make_synthetic(
         return
     # Fresh processes, not forks: the caller may run threads (torch, OpenCV).
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker) as pool:
         try:
             futures = {pool.submit(make_sequence, root, p, seed, options): p for p in missing}
             for future in as_completed(futures):
@@ -157,6 +157,11 @@ def make_synthetic(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    end_with_parent()
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> int:
