@@ -154,7 +154,10 @@ def describe(content: dict[str, Any]) -> tuple[ModelSpec, InputSpec, dict[str, A
     epoch = content.get("epoch")
     if type(epoch) is int and 0 <= epoch < 2**63:
         provenance["epoch"] = epoch
-    return spec, InputSpec(pixel_centres="half"), provenance
+    # Human3.6M's people are in their own size, and MPI-INF-3DHP's at universal scale.
+    metric = [name for name in provenance["train_datasets"] if name.startswith(("h36m", "mpi3d"))]
+    universal = not metric or any(name.startswith("mpi3d") for name in metric)
+    return spec, InputSpec(pixel_centres="half", universal_scale=universal), provenance
 
 
 def _names(value: object) -> list[str]:

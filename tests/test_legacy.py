@@ -97,6 +97,7 @@ def test_sacred_containers_without_sacred(legacy_state, tmp_path, zipped):
     loaded = C.load(path)
     assert set(torch.serialization.get_safe_globals()) == before
     assert loaded.provenance["train_datasets"] == ["h36m"]
+    assert not loaded.input_spec.universal_scale
 
 
 def test_missing_settings_and_versions(tmp_path):
