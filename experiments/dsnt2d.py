@@ -184,6 +184,8 @@ def main(words: list[str] | None = None) -> int:
             raise ValueError(f"expected KEY=VALUE after the experiment, got {names[0]!r}")
         if "run_dir" in keys:
             raise ValueError("run_dir: follows from the experiment; --runs says in which folder")
+        if keys.get("eval_set", "-") == "":
+            raise ValueError("eval_set: expected a data set, as the table is of its scores")
         configs = {name: config_of(name, args.data, keys, args.runs) for name in rows_of(args.experiment)}
         found: dict[str, Evaluation] = {}
         for name, config in configs.items():

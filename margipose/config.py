@@ -144,7 +144,8 @@ class TrainConfig:
             )
         for name in (*not_negative, "frozen_stride", "keep_checkpoints", "bad_loss_limit"):
             if not 0 <= getattr(self, name) < 2**63:
-                raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
+                what = "negative" if getattr(self, name) < 0 else "so large"
+                raise ValueError(f"TrainConfig.{name}: must not be {what}, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"TrainConfig.momentum: expected 0 <= momentum < 1, got {self.momentum}")
         if not 0 < self.backbone_rate < float("inf"):

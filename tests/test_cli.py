@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from margipose import __version__
@@ -114,6 +115,28 @@ def test_ctrl_c_while_the_options_are_looked_up_takes_one_line(capsys, monkeypat
     assert one_line(capsys) == "margipose: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError("Unable to allocate 447. GiB"), 2),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), 2),
+        (RuntimeError("a defect"), None),
+    ],
+)
+def test_memory_that_runs_out_takes_one_line(error, code, tmp_path, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("margipose.synthetic.make_synthetic", fails)
+    command = ["prepare", "synthetic", str(tmp_path / "d"), "--frames", "4"]
+    if code is None:
+        with pytest.raises(RuntimeError, match="a defect"):
+            main(command)
+    else:
+        assert main(command) == code
+        assert f"error: out of memory ({error})" in one_line(capsys)
+
+
 @pytest.mark.parametrize(("name", "library"), [("h36m", "cdflib"), ("h36m", "av"), ("mpi3d", "av")])
 def test_preparing_names_the_extra_that_is_missing(name, library, tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
@@ -142,6 +165,7 @@ def test_train_list(capsys):
         (["train", "lrr=3"], "did you mean 'lr'"),
         (["train", "epochs=true"], "expected int, got bool"),
         (["train"], "nothing to train on"),
+        (["train", "seed=99999999999999999999"], "TrainConfig.seed: must not be so large"),
         (["eval", "--model", "m", "--dataset", "coco", "--root", "."], "unknown data set 'coco'"),
         (
             ["eval", "--model", "m.safetensors", "--dataset", "mpi3d", "--root", "nowhere"],

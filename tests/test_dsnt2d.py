@@ -71,10 +71,11 @@ def test_mistakes_end_in_one_line_with_code_2(capsys):
     assert dsnt2d.main(["strategies/dsmt", "--data", "lspet"]) == 2
     assert dsnt2d.main(["strategies/dsnt", "fast"]) == 2
     assert dsnt2d.main(["strategies/dsnt", "run_dir=x"]) == 2
+    assert dsnt2d.main(["strategies/dsnt", "--data", "lspet", "eval_set="]) == 2
     assert dsnt2d.main(["strategies/dsnt", "epoch=1"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    assert "did you mean 'epochs'" in lines[3]
+    assert len(lines) == 5
+    assert "did you mean 'epochs'" in lines[4]
 
 
 def test_script_runs_by_itself(tmp_path):

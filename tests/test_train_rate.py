@@ -83,7 +83,8 @@ def test_ends_where_the_loss_diverges(tiny, monkeypatch, ending):
         lr_range_test(settings, 1e-2, 1e4, 30)
 
 
-def test_the_command_leaves_a_plot_and_numbers(tiny, tmp_path, capsys):
+def test_the_command_leaves_a_plot_and_numbers(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = [f"{k}={json.dumps(v)}" for k, v in tiny.items()]
     out = tmp_path / "rates"
     command = ["lr-range-test", *words, "--lowest", "1e-5", "--highest", "1e-1", "--steps", "8"]
@@ -95,6 +96,7 @@ def test_the_command_leaves_a_plot_and_numbers(tiny, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     assert main([*command, "--lowest", "3", "--highest", "1"]) == 2
     assert "expected 0 < lowest < highest" in capsys.readouterr().err
+    assert not (tmp_path / "lr-range-test").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tiny, tmp_path, capsys, monkeypatch):

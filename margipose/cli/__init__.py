@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         tell(f"error: {error}")
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise  # a defect
+        tell(f"error: out of memory ({error})")
+        return 2
     except KeyboardInterrupt:
         goes_on = "; the same command goes on" if args.command in ("demo", "prepare", "train") else ""
         tell(f"interrupted{goes_on}")

@@ -193,11 +193,13 @@ def _lr_range_test(args: argparse.Namespace) -> None:
     import numpy as np
 
     from margipose.draw import curve_figure, figure_to_png
-    from margipose.files import replacing
+    from margipose.files import check_place, replacing
     from margipose.train import lr_range_test
 
     config = _configured(args)
-    args.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is told before the work
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out: {args.out} is a file, expected a folder")
+    check_place(args.out / "lr_range_test.png")
     found = lr_range_test(config, args.lowest, args.highest, args.steps, progress=True)
     with replacing(args.out / "lr_range_test.json") as temporary:
         temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n")
