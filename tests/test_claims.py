@@ -75,7 +75,10 @@ def test_trainings_are_kept_and_found_again(tmp_path):
 
 def test_trainings_repeat_exactly_and_in_processes_of_their_own(tmp_path, monkeypatch):
     other = Job(**{**vars(TINY), "tests": dict(TINY.tests), "seed": 1})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes have, or sums come out otherwise
     here = [run(job, tmp_path / "here", "cpu") for job in (TINY, other)]
+    torch.set_num_threads(threads)
     monkeypatch.setattr(training.os, "cpu_count", lambda: 2)
     there = train_all([TINY, other], tmp_path / "there")
     assert [r["tests"] for r in there] == [r["tests"] for r in here]
