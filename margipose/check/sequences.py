@@ -26,6 +26,9 @@ __all__ = ["Checked", "Group", "find_groups", "row_of", "usable_masks"]
 CHUNK = 4096
 """People that are looked at together."""
 
+OFF_CENTRE = 0.6
+"""How far principal points may be from the middle of images whose size nothing says, in half their sides."""
+
 UNIVERSAL_MM, UNIVERSAL_TOLERANCE = 920.0, 0.06
 """Knee-to-neck height of MPI-INF-3DHP's universal skeletons, and how far off it may be without labels."""
 
@@ -123,6 +126,22 @@ class Checked:
             if wrong:
                 text = f"image has other proportions than the camera's {full[0]:.0f} x {full[1]:.0f}"
                 self._add("error", text, np.array(wrong))
+        elif sizes and self.records.has_depth:
+            self._off_centre(sizes)
+
+    def _off_centre(self, sizes: Sequence[tuple[int, tuple[int, int]]]) -> None:
+        """Complain of images that intrinsics do not seem to be of, as of some that were made smaller."""
+        rows = np.array([row for row, _ in sizes])
+        middle = (np.array([size for _, size in sizes]) - 1) / 2
+        principal = self.records.intrinsics[rows][:, 2:].numpy()
+        wrong = (abs(principal - middle) > OFF_CENTRE * middle).any(1)
+        if wrong.any():
+            (x, y), (_, (width, height)) = principal[wrong][0], sizes[int(wrong.argmax())]
+            text = (
+                f"the principal point ({x:.0f}, {y:.0f}) is far from the middle of the image, {width} x "
+                f"{height} px: was it made smaller without its intrinsics?"
+            )
+            self._add("warning", text, rows[wrong])
 
     def _masks(self, pictures: Mapping[str, Picture]) -> None:
         looked = [(row, path) for row in self.group.rows for path in usable_masks(self.records, int(row))]

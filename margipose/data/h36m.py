@@ -9,16 +9,13 @@ Splits are `trainval` (S1, S5, S6, S7, S8) and `test` (S9, S11).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from margipose.data.columns import ImagePaths, Repeated, StoredJoints, StoredPart
-from margipose.data.h36m_sequences import CAMERA_SIZES
 from margipose.data.hdf5 import dataset, open_hdf5, read_numbers
 from margipose.data.records import Records
 from margipose.skeleton import H36M
@@ -69,8 +66,6 @@ def load(root: str | Path, split: str = "trainval", *, universal: bool = False) 
             f"{root}: expected <subject>/<Action>-<subaction>/annot.h5 of {subjects}, "
             + ("found none" if not parts else "found only empty ones")
         )
-    if any(p.intrinsics_size is None for p in parts):  # cameras that are not the published ones
-        parts = [replace(p, intrinsics_size=None) for p in parts]
     return Records.concatenated(f"h36m/{split}", parts)
 
 
@@ -96,18 +91,9 @@ def _sequence(path: Path, universal: bool) -> Records:
         joints_cam_mm=StoredJoints.of(StoredPart(path, key), np.arange(rows), len(H36M)),
         valid=Repeated.constant(torch.ones(len(H36M), dtype=torch.bool), rows),
         intrinsics=Repeated(torch.from_numpy(intrinsics).reshape(-1, 4), torch.from_numpy(which).int()),
-        intrinsics_size=_sizes(different, which),
         ids={**ids, "camera": cameras},
         id_names={"action": ACTIONS},
     )
-
-
-def _sizes(cameras: NDArray[np.integer], which: NDArray[np.integer]) -> Repeated | None:
-    """N x 2 sizes of the videos, to which intrinsics belong, so that frames may be stored smaller."""
-    if not set(cameras.tolist()) <= set(CAMERA_SIZES):
-        return None
-    sizes = torch.tensor([CAMERA_SIZES[c] for c in cameras.tolist()], dtype=torch.float64)
-    return Repeated(sizes.reshape(-1, 2), torch.from_numpy(which).int())
 
 
 def _intrinsics(file: h5py.File, key: str) -> tuple[float, float, float, float]:

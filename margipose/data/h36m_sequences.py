@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["BASE_NAMES", "BROKEN_VIDEOS", "CAMERAS", "CAMERA_SIZES"]
+__all__ = ["BASE_NAMES", "BROKEN_VIDEOS", "CAMERAS"]
 
-CAMERA_SIZES: Mapping[int, tuple[int, int]] = MappingProxyType(
-    {54138969: (1000, 1002), 55011271: (1000, 1000), 58860488: (1000, 1000), 60457274: (1000, 1002)}
-)
-"""(width, height) of each camera's videos, px."""
-
-CAMERAS = tuple(CAMERA_SIZES)
+CAMERAS = (54138969, 55011271, 58860488, 60457274)
 
 _BASE_NAMES = {
     1: "Directions 1, Directions; Discussion 1, Discussion; Eating 2, Eating; Greeting 1, Greeting; "

@@ -47,11 +47,12 @@ def h36m(tmp_path, people):
             for i, camera in enumerate((54138969, 60457274)):
                 f_x, f_y, c_x, c_y = intrinsics[start + count * i]
                 file[f"intrinsics/{camera}"] = file[f"intrinsics-univ/{camera}"] = [f_x, c_x, f_y, c_y]
-        for camera in (54138969, 60457274):
+        for row, camera in ((start, 54138969), (start + count, 60457274)):
             folder = directory / "imageSequence" / str(camera)
             folder.mkdir(parents=True)
+            size = (2 * intrinsics[row, 2:]).round().astype(int).tolist()
             for i in range(1, count + 1):
-                Image.new("RGB", (40, 40), (i, 0, 0)).save(folder / f"img_{i:06d}.jpg")
+                Image.new("RGB", size, (i, 0, 0)).save(folder / f"img_{i:06d}.jpg")
     return tmp_path / "h36m"
 
 
@@ -65,6 +66,17 @@ def test_human36m_in_order(h36m):
     assert report.ok and not report.warnings
     assert [r.sequence for r in report.rows] == ["trainval S1/Walking-1", "test S9/Walking-1"]
     assert all(r.scale == pytest.approx(1.05, rel=1e-4) for r in report.rows)
+
+
+def test_images_that_were_made_smaller(h36m):
+    for path in (h36m / "S1/Walking-1/imageSequence/60457274").iterdir():
+        image = Image.open(path)
+        image.resize((image.width // 2, image.height // 2)).save(path)
+    report = check_dataset("h36m", h36m)
+    assert report.ok
+    (finding,) = report.warnings
+    assert "was it made smaller without its intrinsics" in finding.what
+    assert ("60457274" in finding.where, finding.count) == (True, 12)
 
 
 def swap_2d(file):

@@ -348,25 +348,3 @@ def test_mpii_needs_its_files_and_people(persons):
     refused(lambda: mpii.load(persons, "all"), "unknown split 'all'")
     (persons / "valid.h5").unlink()
     refused(lambda: mpii.load(persons), f"{persons / 'valid.h5'}: no such file")
-
-
-def test_h36m_frames_may_be_stored_smaller(tmp_path):
-    # The frame's 2D joints are those of a video of 1000 x 1002 px; the image is half of it.
-    path = tmp_path / "S9/Walking-1/annot.h5"
-    path.parent.mkdir(parents=True)
-    load = annot_h5(path)
-    assert load().intrinsics_size is None  # of an unknown camera
-    numbers = {"camera": np.full(ROWS, 54138969), "intrinsics/54138969": [1145.0, 512.5, 1143.8, 515.5]}
-    joints = np.random.default_rng(0).uniform(-500, 500, (ROWS, 32, 3)) + (0, 0, 5000)
-    set_keys(path, {**numbers, "pose/3d": joints})
-    records = load()
-    assert records.intrinsics_size[:].tolist() == [[1000, 1002]] * ROWS
-    image = np.random.default_rng(0).integers(0, 255, (1002, 1000, 3), np.uint8)
-    image = cv2.GaussianBlur(image, (0, 0), 8)
-    seen = []
-    for size in ((1000, 1002), (500, 501)):
-        records.images[0].parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(records.images[0]), cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-        seen.append(PoseDataset(records, InputSpec(64, 64))[0])
-    np.testing.assert_allclose(seen[0].target_norm, seen[1].target_norm, atol=2e-3)
-    assert (seen[0].image - seen[1].image).abs().mean() < 0.03
