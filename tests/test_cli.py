@@ -120,7 +120,8 @@ def test_ctrl_c_while_the_options_are_looked_up_takes_one_line(capsys, monkeypat
     [
         (MemoryError("Unable to allocate 447. GiB"), 2),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), 2),
-        (RuntimeError("a defect"), None),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), 2),
+        (RuntimeError("a defect: CUDA error: an illegal memory access was encountered"), None),
     ],
 )
 def test_memory_that_runs_out_takes_one_line(error, code, tmp_path, capsys, monkeypatch):

@@ -20,6 +20,10 @@ from margipose.cli.command import Parser, adder
 __all__ = ["build_parser", "main"]
 
 
+_NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+"""What PyTorch says, on a GPU and on the CPU."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = argparse.Namespace(command="")
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(f"error: {error}")
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise  # a defect
         tell(f"error: out of memory ({error})")
         return 2
