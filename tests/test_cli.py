@@ -74,7 +74,7 @@ def test_the_whole_way(people, tiny, tmp_path, capsys):
 def test_prepare_synthetic(tmp_path, capsys):
     assert main(["prepare", "synthetic", str(tmp_path / "d"), "--frames", "12", "--size", "64"]) == 0
     assert len(list((tmp_path / "d").rglob("*.jpg"))) == 12
-    more = ["--views", "1", "--green-screen", "1", "--quality", "50", "--all-ages"]
+    more = ["--views", "1", "--green-screen", "1", "--quality", "50", "--all-ages", "--activities", "3,5=0.5"]
     command = ["prepare", "synthetic", str(tmp_path / "e"), "--frames", "3", "--size", "32", *more]
     assert main([*command, "--sheet", str(tmp_path / "sheet.png")]) == 0
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
@@ -182,6 +182,8 @@ def test_train_list(capsys):
         (["prepare", "synthetic", "x", "--views", "9"], "views: expected a whole number, at least 1"),
         (["prepare", "synthetic", "x", "--quality", "101"], "quality: expected a whole number, at least 1"),
         (["prepare", "synthetic", "x", "--green-screen", "2"], "green_screen: expected a share"),
+        (["prepare", "synthetic", "x", "--activities", "9"], "expected numbers from 1 to 7, got 9"),
+        (["prepare", "synthetic", "x", "--activities", "3=0"], "expected a number above 0 for 3"),
         (["prepare", "synthetic", "x", "--backgrounds", "nowhere"], "nowhere: no such folder"),
         (["prepare", "synthetic", "x", "--sheet", "sheet.txt"], "sheet.txt: expected a name that ends in"),
         (["prepare", "h36m", "x", "y", "--workers", "0"], "--workers must be at least 1"),

@@ -54,6 +54,7 @@ def add(command: AddCommand) -> None:
         "margipose prepare synthetic data/synthetic --frames 2000 --workers 2\n"
         "margipose prepare synthetic data/large --frames 50000 --size 384 --views 4 --workers 8\n"
         "margipose prepare synthetic data/photos --backgrounds photos --green-screen 0.3 --seed 1\n"
+        "margipose prepare synthetic data/floor --activities 3,5=2\n"
         "margipose prepare synthetic data/dance --motions recordings",
     )
     synthetic.add_argument(
@@ -91,6 +92,14 @@ def add(command: AddCommand) -> None:
         type=Path,
         metavar="PATH",
         help="BVH files or clips of DeepMimic, one or a folder, that half of the people move by",
+    )
+    synthetic.add_argument(
+        "--activities",
+        type=_activities,
+        metavar="N[=W],...",
+        help="only these of MPI-INF-3DHP's: 1 stand and walk, 2 exercise, 3 sit on a chair, 4 crouch and "
+        "reach, 5 on the floor, 6 sports, 7 anything else; and how often, relative to the others (W is 1 "
+        "if left out)",
     )
     synthetic.add_argument(
         "--all-ages", action="store_true", help="children and extremes of build, too, not only usual adults"
@@ -175,6 +184,20 @@ def _prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _activities(text: str) -> dict[int, float]:
+    out: dict[int, float] = {}
+    for part in text.split(","):
+        number, _, weight = part.partition("=")
+        try:
+            key, value = int(number), float(weight or 1)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected N or N=W, got {part!r}") from None
+        if key in out:
+            raise argparse.ArgumentTypeError(f"{key} is there twice")
+        out[key] = value
+    return out
+
+
 def _synthetic(args: argparse.Namespace) -> None:
     from margipose.synthetic import SHEET_SUFFIXES, make_synthetic, write_sheet
 
@@ -199,6 +222,7 @@ def _synthetic(args: argparse.Namespace) -> None:
             green_screen=args.green_screen,
             backgrounds=args.backgrounds,
             motions=args.motions,
+            activities=args.activities,
             adults_only=not args.all_ages,
             quality=args.quality,
         )

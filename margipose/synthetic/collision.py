@@ -20,6 +20,7 @@ __all__ = [
     "contact_vertices",
     "fit_capsules",
     "heights",
+    "heights_by_side",
     "overlaps",
     "segment_distance",
 ]
@@ -267,3 +268,14 @@ def heights(body: Body, rig: Rigged, part: str = "all") -> Array:
     vertices = contact_vertices()[part]
     pairs = zip(rig.rotation, rig.heads_mm)
     return np.array([body.skinned(r, h, vertices)[:, 1].min() for r, h in pairs], np.float64)
+
+
+def heights_by_side(body: Body, rig: Rigged, part: str) -> Array:
+    """The same of the left and the right one of a paired part (N x 2)."""
+    vertices = contact_vertices()[part]
+    left = load_pack().vertex_mean[vertices, 0] > 0
+    low = []
+    for r, h in zip(rig.rotation, rig.heads_mm):
+        y = body.skinned(r, h, vertices)[:, 1]
+        low.append((y[left].min(), y[~left].min()))
+    return np.array(low, np.float64)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from margipose.synthetic.collision import heights
+from margipose.synthetic.avoidance import eased
+from margipose.synthetic.collision import heights, heights_by_side
+from margipose.synthetic.grip import with_hand
 from margipose.synthetic.keyposes import Ranges, draw, draw_keys, smooth_motion
 from margipose.synthetic.legs import Feet, with_feet
 from margipose.synthetic.poses import INDEX, SIDES, mirrored
@@ -16,6 +19,8 @@ from margipose.synthetic.staging import Motion, lie, sit
 from margipose.synthetic.takes import Action, Take, both_feet
 
 __all__ = ["FLOOR", "half_kneeling", "on_floor"]
+
+Array = NDArray[np.floating]
 
 _ANKLES_RAISED_DEG = 9.0
 """Slope of shins on the floor: feet that point backward hold the ankles higher than the knees."""
@@ -164,21 +169,103 @@ def _sitting_on_the_floor(t: Take) -> Motion:
     feet = both_feet(t, (50, 190), (-80, 80), (-4, 22))
     feet = Feet(feet.ball_mm + np.array([0, 0, size * t.between(430, 700)]), feet.yaw_deg, feet.heel_deg)
     angles = smooth_motion(keys, t.frames)
+    high = [{"straight": 52, "bent": 48 + 25 * (tables[k] is _IN_FRONT)}.get(how[k]) for k in range(2)]
+    return _legs_lowered(t, angles, feet, stands, how, high)
+
+
+def _stretching(t: Take) -> Motion:
+    """Sitting with both legs straight and wide apart or together, or one of them bent, and bent over them."""
+    how, apart = ["straight", "straight"], t.between(28, 66)
+    if t.chance(0.2):
+        apart = t.between(2, 20)
+    elif t.chance(0.3):
+        how[t.rng.integers(2)] = "bent"
+    bowed = t.chance(0.4)
+    lean = t.between(0, 22) if bowed else t.between(-25, 8)
+    ranges: Ranges = {
+        "pitch": (lean - 4, lean + 4),
+        "spine_bend": (20, 72) if bowed else (max(-8.0, -0.6 * lean - 8), 30),
+        "spine_twist": (-34, 34),
+        "spine_side": (-30, 30),
+        "neck_twist": (-50, 50),
+        "neck_bend": (-30, 20 if bowed else 30),
+    }
+    words = (
+        "up up up front" if bowed else "behind behind lap across" if lean < -12 else "front lap side up head"
+    )
+    keys = draw_keys(t.rng, t.keys, ranges, words)
+    lies = [{k: t.between(*r) for k, r in _LYING_BENT.items()} for _ in SIDES]
+    outward = [apart + t.between(-6, 6) for _ in SIDES]
+    turned, knees = t.between(-18, 10), [t.between(0, 16) for _ in SIDES]
+    feet_deg = t.between(-35, 8)
+    for key in keys:
+        for side, kind, lying, out, knee in zip(SIDES, how, lies, outward, knees):
+            if kind == "bent":
+                key.update({f"{side}_{name}": v for name, v in lying.items()})
+                continue
+            # Level in the world; the pelvis leans, and a thigh swings from straight down to where it points.
+            pitch, aside = np.radians(key["pitch"]), np.radians(out)
+            up, ahead = np.cos(aside) * np.sin(pitch), np.cos(aside) * np.cos(pitch)
+            swing = np.degrees(np.arccos(-up)) / np.hypot(ahead, np.sin(aside))
+            straight = {"hip_flex": swing * ahead, "hip_abduct": swing * np.sin(aside), "knee": knee}
+            straight |= {"hip_rotate": turned - out, "ankle_flex": feet_deg}
+            key.update({f"{side}_{name}": v for name, v in straight.items()})
+    feet = both_feet(t)
+    angles = smooth_motion(keys, t.frames)
+    return _legs_lowered(t, angles, feet, (), how, [52 if kind == "straight" else 48 for kind in how])
+
+
+def _legs_lowered(
+    t: Take,
+    angles: Array,
+    feet: Feet,
+    stands: tuple[int, ...],
+    how: Sequence[str],
+    high: Sequence[float | None],
+) -> Motion:
+    """Sit on the floor; lying legs are lowered or raised until their ankles are as high as heels or the edges
+    of feet hold them (mm, for somebody of 1.7 m)."""
+    size = t.body.height_mm / 1700
     motion = sit(t.body, angles, feet, 0.0, stands)
     ankles = [t.body.pack.bones.index(f"foot.{s}") for s in "LR"]
-    for _ in range(2):
-        # Lower or raise lying legs until their ankles are as high as heels or the edges of feet hold them.
-        height = t.body.rigged(motion.angles, motion.root_mm).heads_mm[:, ankles, 1]
-        for k, (side, kind) in enumerate(zip(SIDES, how)):
-            wanted = {"straight": 52, "bent": 48}.get(kind)
-            if wanted is not None:
-                beyond = tables[k] is _IN_FRONT and kind == "bent"
-                off = size * (wanted + 25 * beyond) - height[:, k]
-                lever = size * (830 if kind == "straight" else 520)
-                angles[:, INDEX[f"{side}_hip_flex"]] += np.degrees(np.arcsin(np.clip(off / lever, -0.5, 0.5)))
+    sunk = np.zeros((t.frames, 2))
+    for step in range(3):
+        rig = t.body.rigged(motion.angles, motion.root_mm)
+        height = rig.heads_mm[:, ankles, 1]
+        if step:
+            # However the feet are turned.
+            sunk += np.maximum(-heights_by_side(t.body, rig, "feet"), 0)
+        for k, (side, wanted) in enumerate(zip(SIDES, high)):
+            if wanted is None:
+                continue
+            lever = size * (830 if how[k] == "straight" else 520)
+            off = np.degrees(
+                np.arcsin(np.clip((size * wanted + sunk[:, k] - height[:, k]) / lever, -0.5, 0.5))
+            )
+            flex, abduct = INDEX[f"{side}_hip_flex"], INDEX[f"{side}_hip_abduct"]
+            if how[k] == "straight":
+                # Along the way that it has swung.
+                angles[:, [flex, abduct]] *= 1 + (off / np.hypot(angles[:, flex], angles[:, abduct]))[:, None]
+            else:
+                angles[:, flex] += off
         motion = sit(t.body, angles, feet, 0.0, stands)
-    return motion
+    return _hands_above(t, motion)
+
+
+def _hands_above(t: Take, motion: Motion) -> Motion:
+    """Hands that would be below the floor rest on it."""
+    knuckles = [t.body.pack.bones.index(f"finger3-1.{s}") for s in "LR"]
+    angles = motion.angles
+    for _ in range(3):
+        rig = t.body.rigged(angles, motion.root_mm)
+        sunk = np.maximum(2 - heights_by_side(t.body, rig, "hands"), 0)
+        for k, (side, knuckle) in enumerate(zip(SIDES, knuckles)):
+            if sunk[:, k].any():
+                up = eased(sunk[:, k], 0.15 * t.frames / max(t.seconds, 0.2))[:, None] * np.array([0, 1, 0])
+                target = rig.heads_mm[:, knuckle] - motion.root_mm + up
+                angles = with_hand(t.body, angles, side, target, rounds=3)
+    return replace(motion, angles=angles)
 
 
 FLOOR: dict[Action, float] = {on_floor(name): share for name, (_, share) in POSTURES.items()}
-FLOOR |= {half_kneeling: 0.12, _sitting_on_the_floor: 0.3}
+FLOOR |= {half_kneeling: 0.12, _sitting_on_the_floor: 0.3, _stretching: 0.25}

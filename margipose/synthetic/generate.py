@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from numbers import Integral, Real
@@ -14,12 +15,13 @@ import cv2
 from margipose.data.mpi3d_files import read_index, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS
 from margipose.jobs import claim, end_with_parent
+from margipose.synthetic.motion import ACTIVITIES
 from margipose.synthetic.motion_files import find_motions, read_motion
 from margipose.synthetic.sequence import IMAGES_PER_CAMERA, SPLITS, Options, SequencePlan, make_sequence
 
 __all__ = ["make_synthetic", "plan_sequences"]
 
-FORMAT = 6
+FORMAT = 7
 """Raise this when the same seed begins to give other pictures or labels: old and new are not to be mixed."""
 
 _PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -74,6 +76,7 @@ def make_synthetic(
     adults_only: bool = True,
     quality: int | None = None,
     motions: Path | None = None,
+    activities: Mapping[int, float] | None = None,
 ) -> None:
     """Make a data set of synthetic people, in MPI-INF-3DHP's prepared layout, without any download.
 
@@ -97,6 +100,8 @@ def make_synthetic(
         quality: of all JPEG files, 1 to 100; each camera has its own if None.
         motions: a BVH file or clip of DeepMimic, or a folder of them: half of the sequences show some seconds
             of one.
+        activities: how often each of MPI-INF-3DHP's activities (1 to 7) comes, relative to the others; those
+            that are left out never do. As `margipose.synthetic.motion.SHARES` by default.
 
     Raises:
         ValueError: for arguments out of range, or if `root` holds synthetic people made with other options
@@ -112,7 +117,8 @@ def make_synthetic(
     pictures = _pictures(Path(backgrounds)) if backgrounds is not None else ()
     quality = _whole("quality", quality, 1, 100) if quality is not None else None
     clips = _motions(Path(motions)) if motions is not None else ()
-    options = Options(size, views, float(green_screen), pictures, bool(adults_only), quality, clips)
+    weights = _weights(activities) if activities is not None else ()
+    options = Options(size, views, float(green_screen), pictures, bool(adults_only), quality, clips, weights)
     plan, root = plan_sequences(frames, views), Path(root)
     settings = {
         "format": FORMAT,
@@ -127,6 +133,8 @@ def make_synthetic(
         settings["quality"] = quality
     if clips:
         settings["motions"] = [Path(p).name for p in clips]
+    if weights:
+        settings["activities"] = dict(weights)
     claim(root, settings, "synthetic")
     missing = [p for p in plan if not _complete(root, p)]
     done = frames - sum(sum(p.counts) for p in missing)
@@ -189,6 +197,17 @@ def _motions(path: Path) -> tuple[str, ...]:
     for file in found:  # what is damaged is told before anything is made
         read_motion(file)
     return tuple(map(str, found))
+
+
+def _weights(activities: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
+    for number, weight in activities.items():
+        if number not in ACTIVITIES:
+            raise ValueError(f"activities: expected numbers from 1 to {len(ACTIVITIES)}, got {number!r}")
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < math.inf:
+            raise ValueError(f"activities: expected a number above 0 for {number}, got {weight!r}")
+    if not activities:
+        raise ValueError("activities: expected at least one")
+    return tuple(sorted((int(n), float(w)) for n, w in activities.items()))
 
 
 def _complete(root: Path, plan: SequencePlan) -> bool:

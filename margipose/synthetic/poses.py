@@ -50,10 +50,11 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "wrist_flex": (-60, 65),
     "wrist_deviate": (-22, 18),
     "fingers": (0, 100),
-    # Hip: flexion 125, extension 20 to 30, abduction 45 to 60, adduction 30, rotation 45, 45 (outward 60 to
-    # 75 when bent; and the rotation vector of a thigh that is bent and spread counts another 25).
+    # Hip: flexion 125, extension 20 to 30, abduction 45 to 60 (of trained people with bent hips 70),
+    # adduction 30, rotation 45, 45 (outward 60 to 75 when bent; and the rotation vector of a thigh that is
+    # bent and spread counts another 25).
     "hip_flex": (-28, 128),
-    "hip_abduct": (-25, 65),
+    "hip_abduct": (-25, 84),
     "hip_rotate": (-92, 40),
     "knee": (0, 150),
     # Ankle: upward 20 to 30 (more under load), downward 50; inversion 35, eversion 20.

@@ -64,6 +64,7 @@ class Options:
         adults_only: without, some people are children or of extreme build.
         quality: of the JPEG files; each camera has its own if None.
         motions: files of motion, which half of the sequences show some seconds of.
+        activities: numbers, and how often each comes; those of `motion.SHARES` if empty.
     """
 
     size: int = 256
@@ -73,6 +74,7 @@ class Options:
     adults_only: bool = True
     quality: int | None = None
     motions: tuple[str, ...] = ()
+    activities: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,11 @@ def _clip(rng: np.random.Generator, body: Body, options: Options) -> Clip:
     if options.motions and rng.random() < 0.5:
         file = options.motions[rng.integers(len(options.motions))]
         return recorded_clip(rng, body, _motion(file), _CLIP_FRAMES)
-    return random_clip(rng, body, _CLIP_FRAMES)
+    activity = None
+    if options.activities:
+        numbers, weights = zip(*options.activities)
+        activity = int(rng.choice(numbers, p=np.array(weights) / sum(weights)))
+    return random_clip(rng, body, _CLIP_FRAMES, activity)
 
 
 @lru_cache(maxsize=64)

@@ -3,19 +3,24 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from margipose.data.mpi3d_sequences import ACTIVITIES as NAMES
+from margipose.skeleton import MPI3D
 from margipose.synthetic import motion as M
+from margipose.synthetic.avoidance import clear_arms
 from margipose.synthetic.body import random_body
 from margipose.synthetic.collision import (
     centre_of_mass,
     contact_vertices,
     fit_capsules,
     heights,
+    heights_by_side,
     overlaps,
     segment_distance,
 )
+from margipose.synthetic.floor import FLOOR
 from margipose.synthetic.motion import ACTIVITIES, faults, random_clip
 from margipose.synthetic.poses import DOFS, from_named, outside_limits
 from margipose.synthetic.staging import Motion
+from margipose.synthetic.takes import Take
 
 pytestmark = pytest.mark.long
 
@@ -124,6 +129,43 @@ def test_seats_carry_who_sits(clips):
         assert np.abs(near).max() < 120
 
 
+def test_most_tries_to_sit_on_the_floor_are_sound_enough_to_be_kept():
+    """So that who sits there is as frequent as the table says, and does not end as another action."""
+    rng = np.random.default_rng(6)
+    body = random_body(rng)
+    capsules = fit_capsules(body)
+    for name in ("sitting on the floor", "stretching"):
+        act = next(a for a in FLOOR if a.__name__.strip("_").replace("_", " ") == name)
+        taken = 0
+        for _ in range(24):
+            motion = clear_arms(body, capsules, act(Take(rng, body, 8, 1.5)), 1.5)
+            taken += faults(body, capsules, motion).total == 0
+        assert taken >= 3, name
+
+
+def test_who_stretches_has_straight_legs_on_the_floor_and_some_are_wide_apart():
+    rng = np.random.default_rng(2)
+    act = next(a for a in FLOOR if a.__name__ == "_stretching")
+    hips, knees, ankles = (MPI3D.indices([f"left_{n}", f"right_{n}"]) for n in ("hip", "knee", "ankle"))
+    between, straight = [], 0
+    for _ in range(16):
+        body = random_body(rng)
+        motion = act(Take(rng, body, 4, 1.0))
+        joints = body.rigged(motion.angles, motion.root_mm).joints_world_mm
+        legs = joints[:, ankles] - joints[:, hips]
+        reach = np.linalg.norm(legs, axis=-1)
+        length = np.linalg.norm(joints[:, knees] - joints[:, hips], axis=-1)
+        length = length + np.linalg.norm(joints[:, ankles] - joints[:, knees], axis=-1)
+        assert joints[:, ankles, 1].max() < 250
+        if (reach > 0.96 * length).all():
+            straight += 1
+            cosine = (legs[:, 0] * legs[:, 1]).sum(-1) / reach.prod(-1)
+            between.append(np.degrees(np.arccos(cosine)).mean())
+    assert straight > 8
+    assert max(between) > 80
+    assert min(between) < 50
+
+
 def test_motion_is_smooth(clips):
     """Nobody moves a joint by more than people can, nor from rest at once (mm, 25 frames per second)."""
     for body, clip in clips:
@@ -158,6 +200,14 @@ def test_what_is_not_there_is_refused():
     with pytest.raises(ValueError, match="activity: expected one of 1, 2, 3, 4, 5, 6, 7, got 8"):
         random_clip(rng, body, 5, 8)
     assert len(random_clip(rng, body, 1).angles) == 1
+
+
+def test_heights_by_side_are_those_of_the_left_and_of_the_right():
+    body = random_body(np.random.default_rng(0))
+    raised = body.rigged(from_named({"left_shoulder_flex": np.full(2, 90.0)}), np.zeros((2, 3)))
+    left, right = heights_by_side(body, raised, "hands").T
+    assert (left > right + 200).all()
+    np.testing.assert_allclose(np.minimum(left, right), heights(body, raised, "hands"))
 
 
 # --- Judging motions ---------------------------------------------------------------------------------
