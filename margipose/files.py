@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -11,10 +12,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_place", "is_temporary", "locked", "replacing", "sweep", "to_disk"]
+__all__ = ["check_place", "is_temporary", "locked", "naming", "replacing", "sweep", "to_disk"]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 _POLL_S = 0.05
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -25,10 +27,22 @@ def replacing(path: Path) -> Iterator[Path]:
     # The suffix stays last: image writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a disk that is full say which file did not fit, as writing does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def check_place(path: Path) -> None:

@@ -1,12 +1,13 @@
 import math
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 
 import pytest
 
-from margipose.files import check_place, locked, replacing, sweep, to_disk
+from margipose.files import check_place, locked, naming, replacing, sweep, to_disk
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -22,6 +23,21 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "large.bin"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"large\.bin'$") as caught, replacing(path) as temporary:
+            temporary.write_bytes(b"x" * 5000)
+        with pytest.raises(OSError, match=r"large\.bin'$"), naming(path):
+            path.write_bytes(b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # from a worker
 
 
 def test_a_place_is_checked_without_a_trace(tmp_path):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from margipose.data.images import read_image
 from margipose.data.mpi3d_files import MASKS, image_path, mask_path, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS
+from margipose.files import naming
 from margipose.skeleton import MPI3D
 from margipose.synthetic.backdrop import Backdrop, view
 from margipose.synthetic.body import Body, random_body
@@ -346,4 +347,5 @@ def _save(path: Path, image: NDArray[np.uint8], flags: list[int]) -> None:
         raise OSError(f"{path}: the image could not be encoded")
     # metadata.h5 vouches for a sequence, so its images need no renaming.
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+    with naming(path):
+        path.write_bytes(data.tobytes())
