@@ -1,0 +1,69 @@
+"""The mean of networks' weights, as one network.
+
+    python experiments/average.py runs/a.safetensors runs/b.safetensors --out runs/mean.safetensors
+
+For networks of one kind of which each was trained on from another, or from the same: such a mean often does
+better on what none of them was trained on. The last one's document travels with the result, and says so.
+
+Source: Wortsman et al., "Model soups" (ICML 2022).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from margipose import checkpoint
+from margipose.checkpoint import Loaded
+from margipose.files import check_place
+from margipose.weights import load_model
+
+__all__ = ["mean"]
+
+
+def mean(loaded: list[Loaded]) -> dict[str, Tensor]:
+    """Means of all tensors, in the last one's types; what does not hold real numbers is the last one's.
+
+    Raises:
+        ValueError: if there are fewer than two, or they differ in their network or what it is fed.
+    """
+    if len(loaded) < 2:
+        raise ValueError("expected at least two networks")
+    *others, last = loaded
+    for other in others:
+        if other.model.spec != last.model.spec or other.input_spec != last.input_spec:
+            raise ValueError("expected networks of one kind, and the same input")
+    states = [one.model.state_dict() for one in loaded]
+    return {
+        name: torch.stack([s[name].double() for s in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for name, value in states[-1].items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="files, or names of shipped weights")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write")
+    args = parser.parse_args()
+    try:
+        check_place(args.out)
+        loaded = [load_model(model) for model in args.models]
+        *_, last = loaded
+        last.model.load_state_dict(mean(loaded))
+        provenance = {**(last.provenance or {}), "mean_of_networks": len(loaded)}
+        checkpoint.save(args.out, last.model, last.input_spec, provenance)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()
