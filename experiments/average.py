@@ -1,6 +1,6 @@
 """The mean of networks' weights, as one network.
 
-    python experiments/average.py runs/a.safetensors runs/b.safetensors --out runs/mean.safetensors
+    python -m experiments.average runs/a.safetensors runs/b.safetensors --out runs/mean.safetensors
 
 For networks of one kind of which each was trained on from another, or from the same: such a mean often does
 better on what none of them was trained on. The last one's document travels with the result, and says so.
@@ -46,12 +46,18 @@ def mean(loaded: list[Loaded]) -> dict[str, Tensor]:
     }
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", metavar="MODEL", help="files, or names of shipped weights")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write")
+    return parser
+
+
+def main() -> None:
+    parser = build_parser()
     args = parser.parse_args()
     try:
         check_place(args.out)

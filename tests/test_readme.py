@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments import dsnt2d, graft, landmarks, lift, normalise, pack
+from experiments import average, dsnt2d, graft, landmarks, lift, normalise, pack
 from experiments.ship import Card, ship
 from margipose import weights
 from margipose.backbones import build_backbone
@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 SHIPPED = {"lite", "lite-synthetic"}
 """Weights that the pages name."""
 
-SCRIPTS = (graft, landmarks, lift, normalise, pack)
+SCRIPTS = (average, graft, landmarks, lift, normalise, pack)
 PARSERS = {f"experiments.{m.__name__.rpartition('.')[2]}": m.build_parser for m in SCRIPTS}
 """Of the scripts that are run as modules."""
 
