@@ -271,7 +271,7 @@ def heights(body: Body, rig: Rigged, part: str = "all") -> Array:
 
 
 def heights_by_side(body: Body, rig: Rigged, part: str) -> Array:
-    """The same of the left and the right one of a paired part (N x 2)."""
+    """Heights (mm) of the lowest vertices of the left and the right one of a paired part, N x 2."""
     vertices = contact_vertices()[part]
     left = load_pack().vertex_mean[vertices, 0] > 0
     low = []

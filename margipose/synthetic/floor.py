@@ -170,7 +170,7 @@ def _sitting_on_the_floor(t: Take) -> Motion:
     feet = Feet(feet.ball_mm + np.array([0, 0, size * t.between(430, 700)]), feet.yaw_deg, feet.heel_deg)
     angles = smooth_motion(keys, t.frames)
     high = [{"straight": 52, "bent": 48 + 25 * (tables[k] is _IN_FRONT)}.get(how[k]) for k in range(2)]
-    return _legs_lowered(t, angles, feet, stands, how, high)
+    return _seated(t, angles, feet, stands, how, high)
 
 
 def _stretching(t: Take) -> Motion:
@@ -212,10 +212,10 @@ def _stretching(t: Take) -> Motion:
             key.update({f"{side}_{name}": v for name, v in straight.items()})
     feet = both_feet(t)
     angles = smooth_motion(keys, t.frames)
-    return _legs_lowered(t, angles, feet, (), how, [52 if kind == "straight" else 48 for kind in how])
+    return _seated(t, angles, feet, (), how, [52 if kind == "straight" else 48 for kind in how])
 
 
-def _legs_lowered(
+def _seated(
     t: Take,
     angles: Array,
     feet: Feet,
@@ -223,8 +223,14 @@ def _legs_lowered(
     how: Sequence[str],
     high: Sequence[float | None],
 ) -> Motion:
-    """Sit on the floor; lying legs are lowered or raised until their ankles are as high as heels or the edges
-    of feet hold them (mm, for somebody of 1.7 m)."""
+    """Somebody on the floor whose lying legs and whose hands are not below it.
+
+    Args:
+        stands: legs whose feet stand where `feet` are; the others lie.
+        how: each leg is "up", "straight" or "bent".
+        high: heights (mm, for somebody of 1.7 m) at which heels, or the edges of feet, hold lying legs' ankles;
+            more where a foot would be below the floor.
+    """
     size = t.body.height_mm / 1700
     motion = sit(t.body, angles, feet, 0.0, stands)
     ankles = [t.body.pack.bones.index(f"foot.{s}") for s in "LR"]
