@@ -228,8 +228,8 @@ def _seated(
     Args:
         stands: legs whose feet stand where `feet` are; the others lie.
         how: each leg is "up", "straight" or "bent".
-        high: heights (mm, for somebody of 1.7 m) at which heels, or the edges of feet, hold lying legs' ankles;
-            more where a foot would be below the floor.
+        high: heights (mm, for somebody of 1.7 m) at which heels, or the edges of feet, hold lying legs'
+            ankles; more where a foot would be below the floor.
     """
     size = t.body.height_mm / 1700
     motion = sit(t.body, angles, feet, 0.0, stands)

@@ -130,7 +130,7 @@ def test_seats_carry_who_sits(clips):
 
 
 def test_enough_tries_to_sit_on_the_floor_are_kept():
-    """Twelve that fail make another action of it, and one in eighty was kept before hands rested on the floor."""
+    """Twelve that fail make another action of it; one in eighty was kept before hands rested on the floor."""
     rng = np.random.default_rng(6)
     body = random_body(rng)
     capsules = fit_capsules(body)
