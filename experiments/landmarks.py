@@ -1,12 +1,14 @@
-"""What MediaPipe's landmark network says of the poses in photos whose joints are labelled.
+"""What a network says of the poses in photos whose joints are labelled: MediaPipe's, or one of ours.
 
     pip install ai-edge-litert; pip install --no-deps mediapipe==0.10.14
     python -m experiments.landmarks data/lspet --out data/lspet/landmarks.npz
+    python -m experiments.landmarks data/lspet --model lite --out data/lspet/lite.npz
 
-Each training photo of the extended Leeds Sports set is cut out as the network was trained to see people:
-about the middle of the hips, turned until the labelled torso is upright. It is asked about the photo and its
-mirror image, and the mean is kept. `experiments/lift.py --landmarks` takes depths from it. Photos whose
-shoulders and hips are not all labelled are left out (NaN).
+Each training photo of the extended Leeds Sports set is cut out as the network was trained to see people,
+and turned until the labelled torso is upright: for MediaPipe's about the middle of the hips, for one of ours
+about the labelled joints. It is asked about the photo and its mirror image, and both answers are averaged.
+`experiments/lift.py --landmarks` takes depths from it. Photos whose shoulders and hips are not all labelled
+are left out (NaN).
 
 The file holds, for each photo and the joints in `JOINTS`: `joints_m` (`N x J x 3`, relative to the hips'
 middle, as turned as the photo), and `joints_px` (`N x J x 2`), where it sees them in the photo.
@@ -26,17 +28,22 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from margipose.backbones.blazepose import LANDMARKS
 from margipose.backbones.packages import landmarks_file
-from margipose.camera import project
+from margipose.camera import lean_deg, project
 from margipose.data import Records, load_records
 from margipose.data.images import read_image
 from margipose.files import check_place, replacing
-from margipose.skeleton import LSP
+from margipose.infer import Predictor, Target
+from margipose.infer.intrinsics import ImageCamera
+from margipose.infer.views import box_of_joints
+from margipose.skeleton import LSP, convert
+from margipose.weights import load_model
 
-__all__ = ["JOINTS", "Landmarks", "ask", "crop_map", "load", "look", "save"]
+__all__ = ["JOINTS", "Landmarks", "ask", "crop_map", "load", "look", "look_with", "save"]
 
 JOINTS = tuple(LANDMARKS)
 """Those that the network shares with us."""
@@ -112,20 +119,49 @@ def look(network: Network, image: NDArray[np.uint8], joints_px: NDArray, known: 
     return Landmarks(np.mean(joints_m, 0, dtype=np.float32), np.mean(seen_px, 0, dtype=np.float32))
 
 
-def ask(network: Network, records: Records) -> Landmarks:
+def ask(network: Network | Predictor, records: Records) -> Landmarks:
     """What a network says of the photos of a 2D set of skeleton `lsp`."""
     columns = LSP.indices(JOINTS)
     torso = [JOINTS.index(f"{side}_{part}") for part in ("shoulder", "hip") for side in ("left", "right")]
     found = Landmarks(*(np.full((len(records), len(JOINTS), dims), np.nan, np.float32) for dims in (3, 2)))
     rows = torch.arange(len(records))
-    labels = project(records.joints_cam_mm[rows], records.intrinsics[rows])[:, columns].numpy()
-    valid = records.valid[rows][:, columns].numpy()
-    for row in tqdm(range(len(records)), desc="looking", unit="photo", disable=None):
-        if valid[row, torso].all():
-            one = look(network, read_image(records.images[row]), labels[row], valid[row])
-            for column, values in zip(found, one):
-                column[row] = values
+    labels = project(records.joints_cam_mm[rows], records.intrinsics[rows])
+    valid = records.valid[rows]
+    asked = valid[:, columns][:, torso].all(-1).nonzero()[:, 0].tolist()
+    for row in tqdm(asked, desc="looking", unit="photo", disable=None):
+        image = read_image(records.images[row])
+        if isinstance(network, Predictor):
+            camera = ImageCamera(tuple(records.intrinsics[row].tolist()), "given")
+            one = look_with(network, image, labels[row], valid[row], camera)
+        else:
+            one = look(network, image, labels[row, columns].numpy(), valid[row, columns].numpy())
+        for column, values in zip(found, one):
+            column[row] = values
     return found
+
+
+def look_with(
+    predictor: Predictor, image: NDArray[np.uint8], labels_px: Tensor, known: Tensor, camera: ImageCamera
+) -> Landmarks:
+    """What one of our networks says of one person.
+
+    Args:
+        image: `H x W x 3` RGB.
+        labels_px: `J x 2`, of skeleton `lsp`.
+        known: `J`; shoulders and hips must be.
+
+    Returns:
+        Columns without the first dimension.
+    """
+    box = box_of_joints(labels_px[known])
+    turn_deg = float(lean_deg(labels_px, LSP, known))
+    (person,) = predictor.predict([Target(image, tuple(box.tolist()), camera, turn_deg=turn_deg)])
+    joints_mm = convert(torch.from_numpy(person.joints_cam_mm), predictor.skeleton, LSP)
+    joints_px = project(joints_mm, torch.tensor(camera.intrinsics, dtype=joints_mm.dtype))
+    hips = joints_mm[LSP.indices(("left_hip", "right_hip"))].mean(0)
+    columns = LSP.indices(JOINTS)
+    joints_m = (joints_mm[columns] - hips) / 1000
+    return Landmarks(joints_m.numpy().astype(np.float32), joints_px[columns].numpy().astype(np.float32))
 
 
 def save(path: Path, landmarks: Landmarks) -> None:
@@ -186,9 +222,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("lspet", type=Path, metavar="DIR", help="the photos")
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ", help="where to write")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--network", type=Path, metavar="TFLITE", help="default: that of the installed package mediapipe"
     )
+    which.add_argument("--model", help="one of ours instead: a name of shipped weights, or a file")
     return parser
 
 
@@ -198,7 +236,12 @@ def main() -> None:
     try:
         check_place(args.out)
         records = load_records("lspet", args.lspet, "train")
-        landmarks = ask(tflite_network(args.network or landmarks_file()), records)
+        network = (
+            tflite_network(args.network or landmarks_file())
+            if args.model is None
+            else Predictor(load_model(args.model), detector="image", flip=True)
+        )
+        landmarks = ask(network, records)
         save(args.out, landmarks)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")

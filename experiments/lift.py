@@ -10,9 +10,10 @@ labelled have joints in camera space, at universal scale and exactly where they 
 the others keep their labels in pixels. Its error on the synthetic test part, of which every joint is seen,
 is printed first.
 
-`--landmarks FILE`, as experiments/landmarks.py writes it of these very photos (it holds pixels), moves the
-depths half of the way to those that MediaPipe's network sees, a joint's less the farther from its label the
-network sees it.
+`--landmarks FILE...`, as experiments/landmarks.py writes them of these very photos (they hold pixels), are
+second opinions of networks that see the photos. A depth becomes the mean with theirs, in which each counts
+less the farther from a joint's label it sees the joint. Where all of them see somebody's left where the label
+has the right, throughout, the label's sides are exchanged.
 
 Lifted depths are guesses: what they are worth shows where a network that learns from them is measured.
 
@@ -26,7 +27,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,18 @@ from margipose.files import check_place, replacing
 from margipose.geometry import align
 from margipose.skeleton import CANONICAL, LSP, bone_lengths, convert, mirror
 
-__all__ = ["Lifter", "Seen", "Views", "camera_poses", "lift", "moved_to", "normalised", "teach", "write"]
+__all__ = [
+    "Lifter",
+    "Seen",
+    "Views",
+    "camera_poses",
+    "lift",
+    "moved_to",
+    "normalised",
+    "sides_exchanged",
+    "teach",
+    "write",
+]
 
 HIPS = LSP.indices(("left_hip", "right_hip"))
 TORSO = LSP.indices(("left_shoulder", "right_shoulder", "left_hip", "right_hip"))
@@ -59,10 +71,11 @@ NOISE = 0.04
 """Standard deviation of labels, relative to the mean distance of joints from their middle."""
 
 
-SECOND_OPINION = 0.5
-"""How far depths are moved to those of another network, where it sees a joint at its label ..."""
 ASTRAY = 0.5
-"""... and at which distance from it by a factor of e less, relative to the torso."""
+"""At which distance of a joint from its label, relative to the torso, an opinion on its depth counts less by
+a factor of e."""
+EXCHANGED = 0.5
+"""Where sides are exchanged, joints are so much nearer to the labels of the other side, at least."""
 
 _SHOULDERS, _HIPS = (
     [LANDMARK_JOINTS.index(f"{s}_{part}") for s in ("left", "right")] for part in ("shoulder", "hip")
@@ -233,30 +246,59 @@ def lift(lifter: Lifter, tangents: Tensor, known: Tensor, bones_mm: Tensor) -> T
     return unit * ratios.nanmedian(-1).values[:, None, None]
 
 
-def moved_to(lifted_mm: Tensor, known: Tensor, labels_px: Tensor, seen: Landmarks) -> Tensor:
-    """Lifted joints whose depths a second opinion has moved along their rays, `B x J x 3`.
+def sides_exchanged(known: Tensor, labels_px: Tensor, opinions: Sequence[Landmarks]) -> Tensor:
+    """Whose labels all opinions see on the other side, `B`.
+
+    Args:
+        known: `B x J`, which joints are labelled.
+        labels_px: `B x J x 2`.
+        opinions: what networks say. Whom one of them says nothing of is left as labelled.
+    """
+    columns = LSP.indices(LANDMARK_JOINTS)
+    mirrored = [
+        torch.where(k[..., None], px, torch.nan)[:, columns]
+        for k, px in ((known, labels_px), (mirror(known[..., None], LSP)[..., 0], mirror(labels_px, LSP)))
+    ]
+    exchanged = torch.full((len(known),), len(opinions) > 0)
+    for seen in opinions:
+        plain, other = ((torch.from_numpy(seen.joints_px) - px).norm(dim=-1).nanmean(1) for px in mirrored)
+        exchanged &= other < EXCHANGED * plain
+    return exchanged
+
+
+def moved_to(lifted_mm: Tensor, known: Tensor, labels_px: Tensor, opinions: Sequence[Landmarks]) -> Tensor:
+    """Lifted joints whose depths other opinions have moved along their rays, `B x J x 3`.
 
     Args:
         lifted_mm: `B x J x 3` in camera space.
         known: `B x J`, which of them are labelled.
         labels_px: their labels, `B x J x 2`.
-        seen: what the other network says. Where it says nothing, joints stay as they are.
+        opinions: what networks say. Where they say nothing, joints stay as they are.
     """
     columns = LSP.indices(LANDMARK_JOINTS)
     ours, ok, px = lifted_mm[:, columns], known[:, columns], labels_px[:, columns].float()
-    theirs, theirs_px = (torch.from_numpy(values) for values in seen)
-    ratios = _lengths(ours) / _lengths(theirs).clamp(min=1e-3)
-    ratios = torch.where(ok[:, SPANS].all(-1), ratios, torch.nan)
-    theirs = theirs * ratios.nanmedian(1).values[:, None, None]
+    depths = _relative_depths(ours)
     torso = (px[:, _TORSO[0]] - px[:, _TORSO[1]]).norm(dim=-1).clamp(min=1e-6)
-    astray = (theirs_px - px).norm(dim=-1) / torso[:, None]
-    share = SECOND_OPINION * torch.exp(-((astray / ASTRAY) ** 2))
-    depths = [x[..., 2] - x[:, _HIPS, 2].mean(1, keepdim=True) for x in (ours, theirs)]
-    shift = share * (depths[1] - depths[0])
-    shift = torch.where(ok & shift.isfinite(), shift, 0)
+    total, weights = torch.zeros_like(depths), torch.ones_like(depths)
+    for seen in opinions:
+        theirs, theirs_px = (torch.from_numpy(values) for values in seen)
+        ratios = _lengths(ours) / _lengths(theirs).clamp(min=1e-3)
+        ratios = torch.where(ok[:, SPANS].all(-1), ratios, torch.nan)
+        theirs = theirs * ratios.nanmedian(1).values[:, None, None]
+        astray = (theirs_px - px).norm(dim=-1) / torso[:, None]
+        weight = torch.exp(-((astray / ASTRAY) ** 2))
+        difference = weight * (_relative_depths(theirs) - depths)
+        heard = ok & difference.isfinite()
+        total = total + torch.where(heard, difference, 0)
+        weights = weights + torch.where(heard, weight, 0)
+    shift = total / weights
     shifts = shift[:, _SHOULDERS].mean(1, keepdim=True).repeat(1, len(LSP))  # of head and neck
     shifts[:, columns] = shift
     return lifted_mm * (1 + shifts / lifted_mm[..., 2])[..., None]
+
+
+def _relative_depths(joints: Tensor) -> Tensor:
+    return joints[..., 2] - joints[:, _HIPS, 2].mean(1, keepdim=True)
 
 
 def _lengths(joints: Tensor) -> Tensor:
@@ -274,16 +316,18 @@ def errors_mm(lifter: Lifter, poses: Tensor, bones_mm: Tensor) -> tuple[float, f
 
 
 def samples(
-    records: Records, lifter: Lifter, bones_mm: Tensor, folder: Path, seen: Landmarks | None = None
+    records: Records, lifter: Lifter, bones_mm: Tensor, folder: Path, opinions: Sequence[Landmarks] = ()
 ) -> Iterator[dict]:
     """Photos as samples of a `custom` data set in a folder."""
     rows = torch.arange(len(records))
     intrinsics, known = records.intrinsics[rows], records.valid[rows]
     labels_px = project(records.joints_cam_mm[rows], intrinsics)
+    exchanged = sides_exchanged(known, labels_px, opinions)[:, None]
+    labels_px = torch.where(exchanged[..., None], mirror(labels_px, LSP), labels_px)
+    known = torch.where(exchanged, mirror(known[..., None], LSP)[..., 0], known)
     tangents = rays(labels_px, intrinsics)[..., :2].float()
     joints_cam_mm = lift(lifter, torch.where(known[..., None], tangents, 0), known, bones_mm)
-    if seen is not None:
-        joints_cam_mm = moved_to(joints_cam_mm, known, labels_px, seen)
+    joints_cam_mm = moved_to(joints_cam_mm, known, labels_px, opinions)
     liftable = known[:, TORSO].all(-1) & (known.sum(-1) >= ENOUGH)
     # A depth that comes out behind the camera, or nearly, is no depth.
     near = joints_cam_mm[..., 2] < DEPTHS_MM[0] / 4
@@ -319,7 +363,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lspet", type=Path, required=True, metavar="DIR", help="the photos to lift")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="where to write annotations")
-    parser.add_argument("--landmarks", type=Path, metavar="NPZ", help="a second opinion; see above")
+    parser.add_argument(
+        "--landmarks", type=Path, nargs="+", default=(), metavar="NPZ", help="other opinions; see above"
+    )
     parser.add_argument(
         "--leave", type=int, default=0, metavar="N", help="leave the last N photos out, to choose settings on"
     )
@@ -338,7 +384,7 @@ def main() -> None:
         photos = load_records("lspet", args.lspet, "train")
         if not 0 <= args.leave < len(photos):
             raise ValueError(f"--leave: expected 0 to {len(photos) - 1}, got {args.leave}")
-        seen = None if args.landmarks is None else load_landmarks(args.landmarks, len(photos))
+        opinions = [load_landmarks(path, len(photos)) for path in args.landmarks]
         known, test = (
             camera_poses(load_records("mpi3d", args.synthetic, split, universal=True))
             for split in ("train", "test")
@@ -349,7 +395,7 @@ def main() -> None:
         )
         mpjpe, p_mpjpe = errors_mm(lifter, test, bones_mm)
         print(f"synthetic test poses: MPJPE {mpjpe:.1f} mm, P-MPJPE {p_mpjpe:.1f} mm")
-        people = list(samples(photos, lifter, bones_mm, args.out.absolute().parent, seen))
+        people = list(samples(photos, lifter, bones_mm, args.out.absolute().parent, opinions))
         people = people[: len(people) - args.leave]
         write(args.out, people)
     except (ValueError, OSError) as error:

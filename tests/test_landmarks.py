@@ -6,7 +6,13 @@ from scipy.io import savemat
 from experiments import landmarks as K
 from experiments import lift as L
 from margipose.backbones.blazepose import LANDMARKS
-from margipose.skeleton import LSP
+from margipose.camera import lean_deg, project
+from margipose.data import load_records
+from margipose.infer.intrinsics import ImageCamera
+from margipose.infer.views import box_of_joints, make_view, normalise_in_view
+from margipose.model import PoseOutput
+from margipose.skeleton import CANONICAL, LSP, convert, mirror
+from margipose.spec import InputSpec
 
 from .printed import one_line
 
@@ -82,6 +88,44 @@ def test_answers_come_back_to_the_photo(joints_px, side):
     np.testing.assert_array_equal(crops[0][:, ::-1], crops[1])
 
 
+def test_one_of_our_networks_is_asked_about_somebody_upside_down(people):
+    """A network that sees the truth in its crop gives that of the photo, as LSP's labels have it."""
+    records = load_records("mpi3d", people, "test", universal=True).select([0]).converted(CANONICAL)
+    joints_mm = records.joints_cam_mm[0]
+    middle = joints_mm[CANONICAL.indices(("left_hip", "right_hip"))].mean(0)
+    joints_mm = (joints_mm - middle) * joints_mm.new_tensor([-1, -1, 1]) + middle
+    camera = ImageCamera((300.0, 300.0, 128.0, 120.0), "given")
+    spec = InputSpec(width=64, height=64, skeleton="canonical")
+    truth = convert(joints_mm, CANONICAL, LSP)
+    labels_px = project(truth, torch.tensor(camera.intrinsics, dtype=torch.float64))
+    turns = []
+
+    def network(images):
+        box = box_of_joints(labels_px)[None]
+        lean = lean_deg(labels_px, LSP)
+        turns.append(float(lean))
+        view = make_view(
+            "perspective",
+            box,
+            torch.tensor([camera.intrinsics], dtype=torch.float64),
+            torch.tensor([[256.0, 240.0]], dtype=torch.float64),
+            spec,
+            lean[None],
+        )
+        return PoseOutput(normalise_in_view(joints_mm[None], view, CANONICAL, spec).float(), ())
+
+    predictor = K.Predictor(network, input_spec=spec, detector="image")
+    known = torch.ones(len(LSP), dtype=torch.bool)
+    found = K.look_with(predictor, np.zeros((240, 256, 3), np.uint8), labels_px, known, camera)
+    assert abs(turns[0]) > 120
+    columns = LSP.indices(K.JOINTS)
+    np.testing.assert_allclose(found.joints_px, labels_px[columns], atol=1e-2)
+    relative = truth[columns] - truth[LSP.indices(("left_hip", "right_hip"))].mean(0)
+    size = np.linalg.norm(relative) / np.linalg.norm(found.joints_m)
+    np.testing.assert_allclose(found.joints_m * size, relative, atol=0.5)
+    assert 0.9 < size / 1000 < 1.1  # the person's height is assumed
+
+
 def landmarks(count, joints_m=0.0):
     shape = (count, len(K.JOINTS))
     return K.Landmarks(np.full((*shape, 3), joints_m, np.float32), np.zeros((*shape, 2), np.float32))
@@ -131,20 +175,47 @@ def opinion(joints, columns, px):
     return K.Landmarks(m - hips, px[:, columns].numpy().copy())
 
 
-def test_a_second_opinion_moves_depths_half_of_the_way_along_rays(lifted):
+def test_another_opinion_moves_depths_half_of_the_way_along_rays(lifted):
     joints, px, columns = lifted
     known = torch.ones(joints.shape[:2], dtype=torch.bool)
-    agreed = L.moved_to(joints, known, px, opinion(joints, columns, px))
+    agreed = L.moved_to(joints, known, px, [opinion(joints, columns, px)])
     torch.testing.assert_close(agreed, joints, rtol=1e-4, atol=0.1)
     other = joints.clone()
     wrist = LSP.index("left_wrist")
     other[:, wrist, 2] += 100
-    moved = L.moved_to(joints, known, px, opinion(other, columns, px))
+    moved = L.moved_to(joints, known, px, [opinion(other, columns, px)])
     torch.testing.assert_close(moved[..., :2] / moved[..., 2:], joints[..., :2] / joints[..., 2:])
     shift = (moved - joints)[..., 2]
     torch.testing.assert_close(shift[:, wrist], torch.full((5,), 50.0), rtol=0, atol=25)
     shift[:, wrist] = 0
     assert shift.abs().max() < 25  # the size is that of the median bone
+
+
+def test_opinions_count_as_much_as_what_was_lifted(lifted):
+    joints, px, columns = lifted
+    known = torch.ones(joints.shape[:2], dtype=torch.bool)
+    wrist = LSP.index("left_wrist")
+    others = [joints.clone(), joints.clone(), joints.clone()]
+    for other, mm in zip(others, (90, 90, 9000)):
+        other[:, wrist, 2] += mm
+    opinions = [opinion(other, columns, px) for other in others]
+    opinions[2].joints_px[:, K.JOINTS.index("left_wrist")] += 1e4  # sees it elsewhere, and is not heard
+    moved = L.moved_to(joints, known, px, opinions)
+    shift = (moved - joints)[:, wrist, 2]
+    torch.testing.assert_close(shift, torch.full((5,), 60.0), rtol=0, atol=25)
+
+
+def test_sides_are_exchanged_where_all_opinions_see_that(lifted):
+    joints, px, columns = lifted
+    known = torch.ones(joints.shape[:2], dtype=torch.bool)
+    known[4, LSP.index("left_ankle")] = False
+    ours, theirs = opinion(joints, columns, px), opinion(joints, columns, px)
+    labels = px.clone()
+    labels[[1, 2, 4]] = mirror(px, LSP)[[1, 2, 4]]
+    theirs.joints_px[1] = labels[1, columns].numpy()  # of another mind
+    ours.joints_px[2] = np.nan
+    assert L.sides_exchanged(known, labels, [ours, theirs]).tolist() == [False, False, False, False, True]
+    assert not L.sides_exchanged(known, labels, []).any()
 
 
 def test_no_opinion_or_one_of_somebody_else_moves_nothing(lifted):
@@ -154,6 +225,6 @@ def test_no_opinion_or_one_of_somebody_else_moves_nothing(lifted):
     seen.joints_m[0] = np.nan
     seen.joints_px[1] += 1e5
     known[2] = False
-    moved = L.moved_to(joints, known, px, seen)
+    moved = L.moved_to(joints, known, px, [seen])
     torch.testing.assert_close(moved[:3], joints[:3])
     assert (moved[3:] - joints[3:]).abs().amax((1, 2)).min() > 1
