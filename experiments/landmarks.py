@@ -235,12 +235,12 @@ def main() -> None:
     args = parser.parse_args()
     try:
         check_place(args.out)
-        records = load_records("lspet", args.lspet, "train")
         network = (
             tflite_network(args.network or landmarks_file())
             if args.model is None
             else Predictor(load_model(args.model), detector="image", flip=True)
         )
+        records = load_records("lspet", args.lspet, "train")
         landmarks = ask(network, records)
         save(args.out, landmarks)
     except (ValueError, OSError) as error:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
 
 from experiments import landmarks as K
 from experiments import lift as L
@@ -147,10 +146,10 @@ def test_files_are_read_as_they_were_written(tmp_path):
 
 
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys):
-    savemat(tmp_path / "joints.mat", {"joints": np.ones((14, 3, 2))})
     for words, message in (
-        ([tmp_path / "none"], "none: no such folder"),
-        ([tmp_path, "--network", tmp_path / "no.tflite"], "no"),
+        ([tmp_path / "none", "--model", "lite-synthetic"], "none: no such folder"),
+        ([tmp_path, "--network", tmp_path / "no.tflite"], "no.tflite"),
+        ([tmp_path, "--model", "lyte"], "lyte"),
     ):
         out = tmp_path / "a.npz"
         monkeypatch.setattr("sys.argv", ["landmarks.py", *map(str, words), "--out", str(out)])

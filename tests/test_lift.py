@@ -9,6 +9,7 @@ import torch
 from scipy.io import savemat
 
 from experiments import lift as L
+from experiments.landmarks import JOINTS, Landmarks, save
 from margipose.camera import project
 from margipose.data import load_records
 from margipose.skeleton import LSP, bone_lengths, mirror
@@ -117,6 +118,24 @@ def test_the_script_writes_a_data_set_that_can_be_read(people, photos, tmp_path,
     seen, labels = (project(r.joints_cam_mm, r.intrinsics) for r in (lifted, flat))
     assert (seen - labels)[flat.valid].abs().max() < 0.02
     assert json.loads(out.read_text())["samples"][0]["image"] == "images/im00001.jpg"
+
+
+def test_the_script_listens_to_opinions(people, photos, tmp_path, monkeypatch):
+    """Two who see the sixth photo's left and right exchanged are believed."""
+    flat = load_records("lspet", photos, "train")
+    labels = project(flat.joints_cam_mm, flat.intrinsics)
+    seen = Landmarks(np.full((30, len(JOINTS), 3), np.nan), np.full((30, len(JOINTS), 2), np.nan))
+    seen.joints_px[5] = mirror(labels, LSP)[5, LSP.indices(JOINTS)]
+    save(tmp_path / "a.npz", seen)
+    out = photos / "annotations.json"
+    words = ["--synthetic", people, "--lspet", photos, "--out", out, "--steps", "3"]
+    words += ["--landmarks", tmp_path / "a.npz", tmp_path / "a.npz"]
+    monkeypatch.setattr("sys.argv", ["lift.py", *map(str, words)])
+    L.main()
+    lifted = load_records("custom", photos, "train")
+    expected = torch.where((torch.arange(30) == 5)[:, None, None], mirror(labels, LSP), labels)
+    moved = project(lifted.joints_cam_mm, lifted.intrinsics)
+    assert (moved - expected)[lifted.valid].abs().max() < 0.02
 
 
 def test_mistakes_are_told_in_a_line(people, photos, tmp_path, monkeypatch, capsys):
