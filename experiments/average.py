@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,24 +21,34 @@ from torch import Tensor
 from margipose import checkpoint
 from margipose.checkpoint import Loaded
 from margipose.files import check_place
+from margipose.spec import to_mapping
 from margipose.weights import load_model
 
 __all__ = ["mean"]
 
 
-def mean(loaded: list[Loaded]) -> dict[str, Tensor]:
+def mean(loaded: Mapping[str, Loaded]) -> dict[str, Tensor]:
     """Means of all tensors, in the last one's types; what does not hold real numbers is the last one's.
+
+    Args:
+        loaded: networks by what messages call them.
 
     Raises:
         ValueError: if there are fewer than two, or they differ in their network or what it is fed.
     """
     if len(loaded) < 2:
         raise ValueError("expected at least two networks")
-    *others, last = loaded
-    for other in others:
-        if other.model.spec != last.model.spec or other.input_spec != last.input_spec:
-            raise ValueError("expected networks of one kind, and the same input")
-    states = [one.model.state_dict() for one in loaded]
+    last_name, last = list(loaded.items())[-1]
+    for name, other in loaded.items():
+        for what, theirs, ours in (
+            ("model", other.model.spec, last.model.spec),
+            ("input", other.input_spec, last.input_spec),
+        ):
+            wanted = to_mapping(ours)
+            for key, value in to_mapping(theirs).items():
+                if value != wanted.get(key):
+                    raise ValueError(f"{name} has {what}.{key} = {value!r}, {last_name} {wanted.get(key)!r}")
+    states = [one.model.state_dict() for one in loaded.values()]
     return {
         name: torch.stack([s[name].double() for s in states]).mean(0).to(value.dtype)
         if value.is_floating_point()
@@ -61,8 +72,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         check_place(args.out)
-        loaded = [load_model(model) for model in args.models]
-        *_, last = loaded
+        loaded = {model: load_model(model) for model in args.models}
+        last = loaded[args.models[-1]]
         last.model.load_state_dict(mean(loaded))
         provenance = {**(last.provenance or {}), "mean_of_networks": len(loaded)}
         checkpoint.save(args.out, last.model, last.input_spec, provenance)

@@ -37,7 +37,7 @@ def chosen(errors: NDArray[np.float64], middle: int, worst: int) -> list[int]:
     """Rows around the median error and those of the largest errors, in ascending order of each."""
     order = np.argsort(errors, kind="stable")
     first = max(0, (len(order) - middle) // 2)
-    ends = order[len(order) - worst :] if worst else order[:0]
+    ends = order[max(0, len(order) - worst) :]
     return [*order[first : first + middle].tolist(), *ends.tolist()]
 
 
@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=12, help="default: %(default)s")
     args = parser.parse_args()
     try:
-        if not 0 <= args.middle + args.worst <= args.images or min(args.middle, args.worst) < 0:
-            raise ValueError("--middle and --worst: expected counts that --images covers")
+        if not 1 <= args.middle + args.worst <= args.images or min(args.middle, args.worst) < 0:
+            raise ValueError("--middle and --worst: expected counts, not both 0, that --images covers")
         check_place(args.out)
         records = load_records("mpi3d", args.synthetic, "test", universal=True)
         rows = torch.linspace(0, len(records) - 1, min(args.images, len(records))).long()

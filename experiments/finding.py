@@ -11,6 +11,7 @@ each size of the picture, and the network's passes per picture.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -51,19 +52,15 @@ def surrounded(
     return rest, np.array([x, y])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", help="name of shipped weights, or a file")
-    parser.add_argument("--lspet", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--photos", type=int, default=100, help="default: %(default)s")
-    args = parser.parse_args()
-    records = load_records("lspet", args.lspet, "val")
+def measure(model: str, folder: Path, photos: int) -> None:
+    """Look for the people in so many photos of a folder, and print how often they were found."""
+    predictors = {n: Predictor(model, detector=d, refine=r) for n, (d, r) in WAYS.items()}
+    records = load_records("lspet", folder, "val")
     whole = torch.nonzero(records.valid[:].all(-1))[:, 0].numpy()
-    chosen = whole[np.linspace(0, len(whole) - 1, args.photos).round().astype(int)]
+    if not len(whole):
+        raise ValueError(f"{folder}: none of {len(records)} validation photos has all joints labelled")
+    chosen = whole[np.linspace(0, len(whole) - 1, photos).round().astype(int)]
     labels_px = project(records.joints_cam_mm[chosen], records.intrinsics[chosen])
-    predictors = {n: Predictor(args.model, detector=d, refine=r) for n, (d, r) in WAYS.items()}
     right = {name: np.zeros((len(chosen), len(SIZES)), bool) for name in WAYS}
     passes = []
     for row, i in enumerate(tqdm(chosen, unit="photo")):
@@ -82,6 +79,22 @@ def main() -> None:
         shares = " | ".join(f"{100 * share:.0f}" for share in right[name].mean(0))
         looks = np.mean(passes) + CANDIDATES + 1 if detector == "search" else 0
         print(f"| {name} | {shares} | {1 + refine + looks:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="name of shipped weights, or a file")
+    parser.add_argument("--lspet", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--photos", type=int, default=100, help="default: %(default)s")
+    args = parser.parse_args()
+    try:
+        if args.photos < 1:
+            raise ValueError(f"--photos: expected at least 1, got {args.photos}")
+        measure(args.model, args.lspet, args.photos)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
 
 
 if __name__ == "__main__":

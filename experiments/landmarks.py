@@ -20,7 +20,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +106,8 @@ def look(network: Network, image: NDArray[np.uint8], joints_px: NDArray, known: 
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     of_stored = to_crop.copy()
     of_stored[:, :2] /= factor
+    # The middle of a smaller photo's first pixel is not that of the photo's first pixel.
+    of_stored[:, 2] += to_crop[:, :2] @ np.full(2, 0.5 / factor - 0.5)
     crop = cv2.warpAffine(image, of_stored, (SIDE, SIDE), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
     joints_m, seen_px = [], []
     for mirrored in (False, True):
@@ -180,7 +185,7 @@ def load(path: Path, count: int) -> Landmarks:
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = Landmarks(*(stored[name].astype(np.float32) for name in Landmarks._fields))
-    except (KeyError, ValueError, EOFError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected what experiments/landmarks.py writes ({error})") from error
     for name, dims in (("joints_m", 3), ("joints_px", 2)):
         shape, expected = getattr(found, name).shape, (count, len(JOINTS), dims)
@@ -193,26 +198,42 @@ def tflite_network(path: Path) -> Network:
     """The network in MediaPipe's file.
 
     Raises:
-        ValueError: if ai-edge-litert is not installed.
+        ValueError: if ai-edge-litert is not installed, or the file is not such a network.
         OSError: if there is no such file.
     """
+    content = path.read_bytes()
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise ValueError(f"{path}: to run it, pip install ai-edge-litert") from error
-    interpreter = Interpreter(model_content=path.read_bytes())
-    interpreter.allocate_tensors()
-    (given,) = (d["index"] for d in interpreter.get_input_details())
+    try:
+        interpreter = Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: expected a network in TFLite's format ({error})") from error
+    given = {tuple(d["shape"]): d["index"] for d in interpreter.get_input_details()}
     # By size, as its outputs have no names: five values for each landmark of the image, three in space.
     sizes = {int(np.prod(d["shape"])): d["index"] for d in interpreter.get_output_details()}
+    if set(given) != {(1, SIDE, SIDE, 3)} or not {39 * 5, 39 * 3} <= set(sizes):
+        raise ValueError(
+            f"{path}: expected MediaPipe's network of landmarks, got one of other inputs or outputs"
+        )
+    (image_index,) = given.values()
 
     def run(image: Array) -> tuple[Array, Array]:
-        interpreter.set_tensor(given, image[None])
+        interpreter.set_tensor(image_index, image[None])
         interpreter.invoke()
         flat, deep = (interpreter.get_tensor(sizes[39 * n]).reshape(39, n) for n in (5, 3))
         return flat[:, :2], deep
 
     return run
+
+
+def our_network(name: str) -> Predictor:
+    """One of ours, which does not turn people itself: the labels say how they are turned."""
+    loaded = load_model(name)
+    spec = replace(loaded.input_spec, upright=False)
+    return Predictor(loaded._replace(input_spec=spec), detector="image", flip=True)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -235,11 +256,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         check_place(args.out)
-        network = (
-            tflite_network(args.network or landmarks_file())
-            if args.model is None
-            else Predictor(load_model(args.model), detector="image", flip=True)
-        )
+        network = our_network(args.model) if args.model else tflite_network(args.network or landmarks_file())
         records = load_records("lspet", args.lspet, "train")
         landmarks = ask(network, records)
         save(args.out, landmarks)

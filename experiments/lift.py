@@ -241,9 +241,13 @@ def lift(lifter: Lifter, tangents: Tensor, known: Tensor, bones_mm: Tensor) -> T
     seen = normalised(tangents, known)
     depths = 1 + lifter(seen) * seen.scale[:, None]
     unit = torch.cat((tangents, torch.ones_like(tangents[..., :1])), -1) * depths[..., None]
-    unit = torch.where(known[..., None], unit, torch.nan)
-    ratios = bones_mm / bone_lengths(unit, LSP)
-    return unit * ratios.nanmedian(-1).values[:, None, None]
+    return sized(torch.where(known[..., None], unit, torch.nan), bones_mm)
+
+
+def sized(joints: Tensor, bones_mm: Tensor) -> Tensor:
+    """People moved along the ray on which they are seen until their bones measure that, in the median."""
+    ratios = bones_mm / bone_lengths(joints, LSP)
+    return joints * ratios.nanmedian(-1).values[:, None, None]
 
 
 def sides_exchanged(known: Tensor, labels_px: Tensor, opinions: Sequence[Landmarks]) -> Tensor:
@@ -327,7 +331,7 @@ def samples(
     known = torch.where(exchanged, mirror(known[..., None], LSP)[..., 0], known)
     tangents = rays(labels_px, intrinsics)[..., :2].float()
     joints_cam_mm = lift(lifter, torch.where(known[..., None], tangents, 0), known, bones_mm)
-    joints_cam_mm = moved_to(joints_cam_mm, known, labels_px, opinions)
+    joints_cam_mm = sized(moved_to(joints_cam_mm, known, labels_px, opinions), bones_mm)
     liftable = known[:, TORSO].all(-1) & (known.sum(-1) >= ENOUGH)
     # A depth that comes out behind the camera, or nearly, is no depth.
     near = joints_cam_mm[..., 2] < DEPTHS_MM[0] / 4

@@ -6,7 +6,8 @@
 
 The network is `lite-blazepose-short` or, with `--fold`, `lite-blazepose-short-bn`, and becomes the other one
 with the same answers. Without it, what is normalised by is measured on `--images` pictures: synthetic people
-and photos in turn, as `synthetic_lifted` augments them for training.
+and photos in turn, as `synthetic_lifted` augments them for training. Heatmaps that were sharpened
+(`experiments/ship.py`), as those of `lite`, become again as they were trained.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.graft import BATCH, NETWORK, batches, training_sets
+from experiments.ship import sharpen
 from margipose import checkpoint
 from margipose.backbones import BlazePoseFeatures
 from margipose.backbones.blazepose import fold, unfold
@@ -74,15 +76,19 @@ def main() -> None:
         if loaded.model.spec != get_model_spec(expected):
             raise ValueError(f"{args.model}: expected a network {expected!r}")
         loaded.model.eval()
+        provenance = dict(loaded.provenance or {})
         if args.fold:
             new = folded(loaded.model)
         elif args.synthetic is None or args.lspet is None or args.images < BATCH:
             raise ValueError(f"expected --synthetic, --lspet and --images of at least {BATCH}, or --fold")
         else:
             count = args.images // BATCH
+            power = provenance.pop("heatmaps_to_the_power", 1.0)
+            if power != 1:
+                sharpen(loaded.model, 1 / power)
             pictures = batches(training_sets(args.synthetic, args.lspet), count)
             new = unfolded(loaded.model, tqdm(pictures, "measuring", count, unit="batch", disable=None))
-        checkpoint.save(args.out, new, loaded.input_spec, loaded.provenance)
+        checkpoint.save(args.out, new, loaded.input_spec, provenance)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{Path(sys.argv[0]).name}: error: {error}\n")
     print(args.out)

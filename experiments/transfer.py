@@ -18,7 +18,8 @@ Poses in space are predicted from perspective crops, as by `margipose infer`, or
 `--crop affine` (`blazepose` has these); positions in photos from such crops as the network was trained with.
 
 `blazepose` is the network of MediaPipe, where that is installed, and `blazepose-ray` the same with its poses
-turned onto the ray on which the camera sees the person.
+turned onto the ray on which the camera sees the person. They look once, at an affine crop, whatever `--flip`,
+`--any-way-up` and `--crop` say.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from margipose.evaluate import (
     evaluate,
     get_protocol,
 )
-from margipose.files import replacing
+from margipose.files import check_place, replacing
 from margipose.weights import load_model
 
 LIMBS = tuple(
@@ -119,16 +120,18 @@ def main() -> None:
     if args.synthetic is args.lspet is args.real is None:
         parser.error("nothing to measure: give --synthetic, --lspet or --real")
     try:
+        if args.json is not None:
+            check_place(args.json)
         rows = {model: measure(model, args) for model in args.models}
+        headings = list(next(iter(rows.values())))
+        print(f"| network | {' | '.join(headings)} |\n|---{'|---' * len(headings)}|")
+        for model, values in rows.items():
+            print(f"| {model} | {' | '.join(f'{values[h]:.1f}' for h in headings)} |")
         if args.json is not None:
             with replacing(args.json) as temporary:
                 temporary.write_text(json.dumps(rows, indent=1) + "\n")
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    headings = list(next(iter(rows.values())))
-    print(f"| network | {' | '.join(headings)} |\n|---{'|---' * len(headings)}|")
-    for model, values in rows.items():
-        print(f"| {model} | {' | '.join(f'{values[h]:.1f}' for h in headings)} |")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def check_place(path: Path) -> None:
         OSError: naming the file, if it cannot.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, expected the name of a file")
     there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

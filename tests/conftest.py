@@ -109,6 +109,26 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.fixture
+def sports(tmp_path):
+    """32 photos in the layout of LSP extended; the first lacks a hip, the second five joints of the limbs."""
+    import cv2
+    from scipy.io import savemat
+
+    from margipose.skeleton import LSP
+
+    root = tmp_path / "lspet"
+    (root / "images").mkdir(parents=True)
+    joints = np.ones((14, 3, 32))
+    joints[:, :2] = np.random.default_rng(0).uniform(1, 78, (14, 2, 32))
+    joints[LSP.index("left_hip"), 2, 0] = 0
+    joints[LSP.indices(("left_knee", "right_knee", "left_ankle", "left_wrist", "right_wrist")), 2, 1] = 0
+    savemat(root / "joints.mat", {"joints": joints})
+    for n in range(32):
+        cv2.imwrite(str(root / "images" / f"im{n + 1:05d}.jpg"), np.full((80, 100, 3), 90, np.uint8))
+    return root
+
+
 TINY = {
     "model": {
         "backbone": "test_resnet",

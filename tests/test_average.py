@@ -34,7 +34,7 @@ def test_the_mean_lies_between(tmp_path, monkeypatch):
             assert (value == halves[1][name]).all()
     assert both.input_spec == SPEC
     assert both.provenance == {"data": "2", "mean_of_networks": 2}
-    same = mean([one, one, one])
+    same = mean({"a": one, "b": one, "c": one})
     assert all(torch.equal(same[name], value) for name, value in halves[0].items())
 
 
@@ -44,7 +44,11 @@ def test_networks_that_differ_have_no_mean(tmp_path, monkeypatch, capsys):
         saved(tmp_path / "network.safetensors", 1, name="lite"),
         saved(tmp_path / "input.safetensors", 1, InputSpec(width=64, height=64, crop="perspective")),
     ]
-    for words, message in (*(((a, o), "of one kind") for o in others), ((a,), "at least two networks")):
+    for words, message in (
+        ((a, others[0]), "a.safetensors has model."),
+        ((a, others[1]), f"input.crop = 'affine', {others[1]} 'perspective'"),
+        ((a, a), "at least two networks"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             run(monkeypatch, *words, "--out", str(tmp_path / "mean.safetensors"))
         assert stopped.value.code == 2

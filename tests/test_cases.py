@@ -12,6 +12,7 @@ def test_rows_around_the_median_and_the_worst_are_chosen():
     assert C.chosen(errors, 3, 2) == [5, 2, 0, 6, 4]
     assert C.chosen(errors, 1, 0) == [2]
     assert C.chosen(errors, 0, 3) == [0, 6, 4]
+    assert C.chosen(errors, 0, 12) == [1, 3, 5, 2, 0, 6, 4]
 
 
 def test_the_script_draws_what_it_names(people, tiny_weights, tmp_path, monkeypatch, capsys):
@@ -35,6 +36,7 @@ def test_the_script_draws_what_it_names(people, tiny_weights, tmp_path, monkeypa
     ("words", "message"),
     [
         (["--images", "3"], "--middle and --worst"),
+        (["--middle", "0", "--worst", "0"], "--middle and --worst"),
         (["--synthetic", "none"], "none"),
     ],
 )

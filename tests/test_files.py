@@ -46,6 +46,8 @@ def test_a_place_is_checked_without_a_trace(tmp_path):
         check_place(tmp_path / name)
     with pytest.raises(OSError, match=r"file/x\.json: cannot be written \(.*file: Not a directory\)"):
         check_place(tmp_path / "file" / "x.json")
+    with pytest.raises(IsADirectoryError, match=rf"{tmp_path}: is a folder, expected the name of a file"):
+        check_place(tmp_path)
     with pytest.raises(OSError, match=r"cannot be written \(/proc: "):
         check_place("/proc/nowhere/x.json")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from experiments import landmarks as K
 from experiments import lift as L
+from margipose import checkpoint
 from margipose.backbones.blazepose import LANDMARKS
 from margipose.camera import lean_deg, project
 from margipose.data import load_records
@@ -140,16 +144,81 @@ def test_files_are_read_as_they_were_written(tmp_path):
         K.load(tmp_path / "a.npz", 4)
     np.savez(tmp_path / "b.npz", joints_m=seen.joints_m)
     (tmp_path / "c.npz").write_bytes(b"no archive")
-    for name in ("b.npz", "c.npz"):
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-200])
+    np.save(tmp_path / "d.npy", seen.joints_m)
+    for name in ("b.npz", "c.npz", "cut.npz", "d.npy"):
         with pytest.raises(ValueError, match=rf"{name}: expected what experiments/landmarks"):
             K.load(tmp_path / name, 3)
 
 
+def test_who_has_a_labelled_torso_is_asked_about(sports, tiny_weights, tmp_path, monkeypatch, capsys):
+    """Of all but the first, MediaPipe's network or one of ours says something."""
+    records = load_records("lspet", sports, "train").select(list(range(4)))
+    crops = []
+
+    def network(image):
+        crops.append(image)
+        return np.full((39, 2), K.SIDE / 2 + 3, np.float32), np.full((39, 3), 0.5, np.float32)
+
+    found = K.ask(network, records)
+    assert len(crops) == 6
+    assert np.isnan(found.joints_px[0]).all() and np.isfinite(found.joints_px[1:]).all()
+    labels = project(records.joints_cam_mm[:], records.intrinsics[:])
+    hips = labels[:, LSP.indices(("left_hip", "right_hip"))].mean(1)
+    extent = (labels - hips[:, None]).norm(dim=-1).amax(1)
+    assert ((found.joints_px[1:].mean(1) - hips[1:].numpy()) ** 2).sum(1).max() < (0.1 * extent.max()) ** 2
+
+    out = tmp_path / "ours.npz"
+    monkeypatch.setattr(
+        "sys.argv", ["landmarks.py", str(sports), "--model", str(tiny_weights), "--out", str(out)]
+    )
+    K.main()
+    assert "29 of 30 photos" in capsys.readouterr().out
+    ours = K.load(out, 30)
+    assert np.isnan(ours.joints_m[0]).all() and np.isfinite(ours.joints_m[1:]).all()
+    both_hips = ours.joints_m[1:, [K.JOINTS.index("left_hip"), K.JOINTS.index("right_hip")]]
+    np.testing.assert_allclose(both_hips.mean(1), 0, atol=1e-6)
+    sizes = np.linalg.norm(ours.joints_m[1:], axis=-1).max(1)
+    assert sizes.min() > 0.1 and sizes.max() < 100  # metres
+
+
+def test_labels_say_how_people_are_turned(tiny_weights, tmp_path):
+    """One of ours that turns people itself does not here, and sees mirror images, too."""
+    loaded = checkpoint.load(tiny_weights)
+    path = tmp_path / "upright.safetensors"
+    checkpoint.save(path, loaded.model, replace(loaded.input_spec, upright=True))
+    predictor = K.our_network(str(path))
+    assert not predictor.spec.upright
+    assert predictor.flip
+
+
+def test_small_crops_of_large_photos_do_not_move():
+    """A spot in a photo that is reduced first is where the crop's map says."""
+    photo = np.zeros((1600, 1600, 3), np.uint8)
+    points = np.random.default_rng(0).uniform(100, 1500, (len(K.JOINTS), 2))
+    to_crop = K.crop_map(points, ALL)
+    at = points[K.JOINTS.index("left_hip")].round()
+    cv2.circle(photo, tuple(int(v) for v in at), 40, (255, 255, 255), -1, cv2.LINE_AA)
+    crops = []
+
+    def network(image):
+        crops.append(image)
+        return np.zeros((39, 2), np.float32), np.zeros((39, 3), np.float32)
+
+    K.look(network, photo, points, ALL)
+    weight = crops[0][..., 0]
+    rows, columns = np.mgrid[: K.SIDE, : K.SIDE]
+    middle = [(weight * grid).sum() / weight.sum() for grid in (columns, rows)]
+    np.testing.assert_allclose(middle, moved(to_crop, at), atol=0.06)
+
+
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "text.tflite").write_text("no network")
     for words, message in (
         ([tmp_path / "none", "--model", "lite-synthetic"], "none: no such folder"),
         ([tmp_path, "--network", tmp_path / "no.tflite"], "no.tflite"),
         ([tmp_path, "--model", "lyte"], "lyte"),
+        ([tmp_path, "--network", tmp_path / "text.tflite"], "text.tflite: "),
     ):
         out = tmp_path / "a.npz"
         monkeypatch.setattr("sys.argv", ["landmarks.py", *map(str, words), "--out", str(out)])

@@ -2,11 +2,9 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
 
 from experiments import lift as L
 from experiments.landmarks import JOINTS, Landmarks, save
@@ -87,29 +85,14 @@ def test_a_taught_network_lifts_better_than_none(poses):
         assert better < 0.8 * worse
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """32 photos of the extended set; the first lacks a hip, the second five joints of the limbs."""
-    root = tmp_path / "lspet"
-    (root / "images").mkdir(parents=True)
-    joints = np.ones((14, 3, 32))
-    joints[:, :2] = np.random.default_rng(0).uniform(1, 78, (14, 2, 32))
-    joints[LSP.index("left_hip"), 2, 0] = 0
-    joints[LSP.indices(("left_knee", "right_knee", "left_ankle", "left_wrist", "right_wrist")), 2, 1] = 0
-    savemat(root / "joints.mat", {"joints": joints})
-    for n in range(32):
-        cv2.imwrite(str(root / "images" / f"im{n + 1:05d}.jpg"), np.full((80, 100, 3), 90, np.uint8))
-    return root
-
-
-def test_the_script_writes_a_data_set_that_can_be_read(people, photos, tmp_path, monkeypatch, capsys):
-    out = photos / "annotations.json"
-    words = ["--synthetic", str(people), "--lspet", str(photos), "--out", str(out), "--steps", "3"]
+def test_the_script_writes_a_data_set_that_can_be_read(people, sports, tmp_path, monkeypatch, capsys):
+    out = sports / "annotations.json"
+    words = ["--synthetic", str(people), "--lspet", str(sports), "--out", str(out), "--steps", "3"]
     monkeypatch.setattr("sys.argv", ["lift.py", *words])
     L.main()
     printed = capsys.readouterr().out
     assert "synthetic test poses: MPJPE" in printed
-    lifted, flat = load_records("custom", photos, "train"), load_records("lspet", photos, "train")
+    lifted, flat = load_records("custom", sports, "train"), load_records("lspet", sports, "train")
     assert f"{int(lifted.depth_valid.any(-1).sum())} of 30 photos with depths" in printed
     assert [str(p) for p in lifted.images] == [str(p) for p in flat.images]
     assert torch.equal(lifted.valid, flat.valid)
@@ -120,28 +103,47 @@ def test_the_script_writes_a_data_set_that_can_be_read(people, photos, tmp_path,
     assert json.loads(out.read_text())["samples"][0]["image"] == "images/im00001.jpg"
 
 
-def test_the_script_listens_to_opinions(people, photos, tmp_path, monkeypatch):
-    """Two who see the sixth photo's left and right exchanged are believed."""
-    flat = load_records("lspet", photos, "train")
+def test_the_script_listens_to_opinions(people, sports, tmp_path, monkeypatch):
+    """Where both see the sixth photo's left and right exchanged, and one of them a knee far behind."""
+    flat = load_records("lspet", sports, "train")
     labels = project(flat.joints_cam_mm, flat.intrinsics)
-    seen = Landmarks(np.full((30, len(JOINTS), 3), np.nan), np.full((30, len(JOINTS), 2), np.nan))
-    seen.joints_px[5] = mirror(labels, LSP)[5, LSP.indices(JOINTS)]
-    save(tmp_path / "a.npz", seen)
-    out = photos / "annotations.json"
-    words = ["--synthetic", people, "--lspet", photos, "--out", out, "--steps", "3"]
-    words += ["--landmarks", tmp_path / "a.npz", tmp_path / "a.npz"]
-    monkeypatch.setattr("sys.argv", ["lift.py", *map(str, words)])
-    L.main()
-    lifted = load_records("custom", photos, "train")
     expected = torch.where((torch.arange(30) == 5)[:, None, None], mirror(labels, LSP), labels)
-    moved = project(lifted.joints_cam_mm, lifted.intrinsics)
-    assert (moved - expected)[lifted.valid].abs().max() < 0.02
+    columns, knee = LSP.indices(JOINTS), LSP.index("left_knee")
+
+    def lifted(*names):
+        out = sports / "annotations.json"
+        words = ["--synthetic", people, "--lspet", sports, "--out", out, "--steps", "3", "--landmarks"]
+        monkeypatch.setattr("sys.argv", ["lift.py", *map(str, words), *(str(tmp_path / n) for n in names)])
+        L.main()
+        return load_records("custom", sports, "train")
+
+    seen = Landmarks(np.full((30, len(JOINTS), 3), np.nan), np.full((30, len(JOINTS), 2), np.nan))
+    seen.joints_px[5] = expected[5, columns]
+    save(tmp_path / "flat.npz", seen)
+    save(tmp_path / "other.npz", Landmarks(seen.joints_m, seen.joints_px + 1e-3))
+    before = lifted("flat.npz", "other.npz")
+    assert (project(before.joints_cam_mm, before.intrinsics) - expected)[before.valid].abs().max() < 0.02
+    assert before.depth_valid[5].all()
+
+    joints_m = before.joints_cam_mm[5, columns] / 1000
+    joints_m[JOINTS.index("left_knee"), 2] += 0.3
+    seen.joints_m[5] = joints_m - joints_m[[JOINTS.index("left_hip"), JOINTS.index("right_hip")]].mean(0)
+    save(tmp_path / "deep.npz", seen)
+    after = lifted("flat.npz", "deep.npz")
+    moved = (after.joints_cam_mm - before.joints_cam_mm)[5, :, 2]
+    assert 100 < moved[knee] < 200  # half of the way
+    moved[knee] = 0
+    assert moved.abs().max() < 60  # the size is that of the median bone
+
+    save(tmp_path / "none.npz", Landmarks(seen.joints_m * np.nan, seen.joints_px * np.nan))
+    alone = lifted("flat.npz", "none.npz")
+    assert (project(alone.joints_cam_mm, alone.intrinsics) - labels)[alone.valid].abs().max() < 0.02
 
 
-def test_mistakes_are_told_in_a_line(people, photos, tmp_path, monkeypatch, capsys):
+def test_mistakes_are_told_in_a_line(people, sports, tmp_path, monkeypatch, capsys):
     for words, message in (
         (["--lspet", tmp_path / "none", "--out", tmp_path / "a.json"], "none: no such folder"),
-        (["--lspet", photos, "--out", tmp_path / "a.json", "--steps", "0"], "--steps: expected at least 1"),
+        (["--lspet", sports, "--out", tmp_path / "a.json", "--steps", "0"], "--steps: expected at least 1"),
     ):
         monkeypatch.setattr("sys.argv", ["lift.py", "--synthetic", str(people), *map(str, words)])
         with pytest.raises(SystemExit) as done:

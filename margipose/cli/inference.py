@@ -206,7 +206,7 @@ def _infer(args: argparse.Namespace) -> int:
         raise ValueError("--camera-id goes with --calibration")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out: {args.out} is a file, expected a folder")
-    check_place(args.out / "pose")
+    check_place(args.out / "pose.json")
     sources = find_sources(args.inputs)
     missing = [s for s in sources if s.kind != "webcam" and not s.path.exists()]
     if len(missing) == len(sources):  # say so before a network is loaded

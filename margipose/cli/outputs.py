@@ -49,7 +49,7 @@ def check_outputs(args: argparse.Namespace) -> None:
         check_matplotlib()
         if args.plots.exists() and not args.plots.is_dir():
             raise ValueError(f"--plots: {args.plots} is a file, expected a folder")
-        check_place(args.plots / "plot")
+        check_place(args.plots / "plot.png")
 
 
 def write_outputs(
