@@ -9,8 +9,8 @@ training of which `input.width` times `input.zoom` is not above `--side` (the 24
 default) loses next to nothing by it, and reads its photos faster.
 
 The camera that is assumed of a photo follows from its size: that of a part looks at the person through a
-shorter lens, so that guessed depths are not quite those of the whole. Photos with depths are shifted by chance
-by pixels as they are stored, which of a smaller photo is more of the person.
+shorter lens, so that guessed depths are not quite those of the whole. Photos with depths are shifted by
+chance by pixels as they are stored, which of a smaller photo is more of the person.
 """
 
 from __future__ import annotations

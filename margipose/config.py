@@ -13,7 +13,7 @@ from margipose import checkpoint
 from margipose.backbones import Pretrained
 from margipose.composite import CompositeRanges
 from margipose.data import DATASETS
-from margipose.evaluate import METRICS
+from margipose.evaluate import METRICS, PROTOCOLS
 from margipose.model import NAMED, ModelSpec, check_input_size
 from margipose.skeleton import get_skeleton
 from margipose.spec import InputSpec, closest, from_mapping, to_mapping
@@ -39,6 +39,7 @@ class TrainConfig:
         train_sets: what to train on, as "<data set>/<split>"; 3D and 2D sets may be mixed.
         shares: how often each is drawn relative to the others; equal if empty.
         eval_set: what to evaluate on after the last epoch, "<data set>/<split>"; empty for nothing.
+        eval_protocol: by which; empty for the data set's own.
         data_dir: folder that holds each data set's folder, by its name ...
         data_roots: ... except those for which another folder is given here.
         augment: random augmentation (the paper's ranges for 3D and for 2D sets) ...
@@ -88,6 +89,7 @@ class TrainConfig:
     train_sets: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     eval_set: str = ""
+    eval_protocol: str = ""
     data_dir: str = "data"
     data_roots: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DATASETS, ""))
     augment: bool = True
@@ -165,6 +167,10 @@ class TrainConfig:
             )
         if self.patience and not (self.eval_every and self.eval_set):
             raise ValueError("TrainConfig.patience: needs eval_set and eval_every, to have what to wait for")
+        if self.eval_protocol and self.eval_protocol not in PROTOCOLS:
+            raise ValueError(
+                f"TrainConfig.eval_protocol: {self.eval_protocol!r}{closest(self.eval_protocol, PROTOCOLS)}"
+            )
         if self.best_metric and self.best_metric not in METRICS:
             raise ValueError(
                 f"TrainConfig.best_metric: {self.best_metric!r}{closest(self.best_metric, METRICS)}"

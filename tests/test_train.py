@@ -80,6 +80,7 @@ def test_keys_change_neither_named_configurations_nor_the_base():
         ([], {"augment_amount": -0.1}, "augment_amount: expected 0..1, got -0.1"),
         ([], {"backbone_rate": 0}, "backbone_rate: must be positive and finite, got 0"),
         ([], {"frozen_stride": 8}, "would stay so; give pretrained or start_from"),
+        ([], {"eval_protocol": "lspett"}, "TrainConfig.eval_protocol: 'lspett'; did you mean 'lspet'"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_starts(names, updates, message):
@@ -163,6 +164,16 @@ def test_mixing_2d_examples(tiny, golden_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("margipose.train.engine.marginal_loss", spy)
     fit(combine([], mixed))
     assert seen == [[True, False] * 4] * 4
+
+
+def test_photos_of_ones_own_validate_by_a_protocol_of_theirs(tiny, photos):
+    roots = {**tiny["data_roots"], "custom": str(photos)}
+    mine = {**tiny, "epochs": 1, "eval_set": "custom/train", "data_roots": roots}
+    with pytest.raises(ValueError, match=r"2D labels only: protocol custom .* \(in 2D: .*lspet"):
+        fit(combine([], mine))
+    result = fit(combine([], {**mine, "eval_protocol": "lspet"}))
+    assert result.evaluation.protocol.name == "lspet"
+    assert 0 <= result.evaluation.overall().values["pck_torso"] <= 1
 
 
 @pytest.mark.parametrize("name", ["state.pt", "train_config.json"])

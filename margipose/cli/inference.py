@@ -85,7 +85,7 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
         "(default: %(default)s)",
     )
     group.add_argument(
-        "--margin", type=float, default=1.0, help="makes given boxes larger: 1.25 suits tight ones"
+        "--margin", type=float, help="makes given boxes larger: 1.25 suits tight ones (default: 1)"
     )
     group.add_argument(
         "--refine",
@@ -120,13 +120,17 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
     )
     which.add_argument("--fov", type=float, metavar="DEG", help="field of view across the longer side")
     group.add_argument("--camera-id", metavar="ID", help="which camera of the calibration file")
-    group.add_argument(
+    size = group.add_mutually_exclusive_group()
+    size.add_argument(
         "--height-mm",
         type=float,
-        default=920.0,
-        help="knee-to-neck height that fixes distance and size (default: %(default)g)",
+        help="knee-to-neck height that fixes distance and size: 0.54 of somebody's height (default: 920)",
     )
-    group.add_argument("--root-depth-mm", type=float, help="the pelvis's depth, if that is known instead")
+    size.add_argument(
+        "--root-depth-mm",
+        type=float,
+        help="the pelvis's depth, if that is known instead: of all people in all frames",
+    )
 
 
 def _add_video(group: argparse._ArgumentGroup) -> None:
@@ -183,6 +187,7 @@ def _interrupted_by_termination() -> Iterator[None]:
 
 
 def _infer(args: argparse.Namespace) -> int:
+    from margipose.camera import UNIVERSAL_HEIGHT_MM
     from margipose.files import check_place
     from margipose.infer import (
         Predictor,
@@ -191,6 +196,7 @@ def _infer(args: argparse.Namespace) -> int:
         camera_from_fov,
         find_sources,
         given_camera,
+        passed_over,
         read_boxes,
         read_camera_file,
         run,
@@ -200,8 +206,11 @@ def _infer(args: argparse.Namespace) -> int:
         value, least = getattr(args, name), 0 if name == "detect_every" else 1
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    if not 0 < args.margin < 100:
-        raise ValueError(f"--margin: expected a positive factor, got {args.margin:g}")
+    if args.margin is not None:
+        if not 0 < args.margin < 100:
+            raise ValueError(f"--margin: expected a positive factor, got {args.margin:g}")
+        if not (args.box or args.boxes):
+            raise ValueError("--margin goes with --box or --boxes: boxes of detectors get their room anyway")
     if args.camera_id is not None and args.calibration is None:
         raise ValueError("--camera-id goes with --calibration")
     if args.out.exists() and not args.out.is_dir():
@@ -226,7 +235,7 @@ def _infer(args: argparse.Namespace) -> int:
         camera=camera,
         boxes_px=args.box,
         table=read_boxes(args.boxes) if args.boxes else None,
-        margin=args.margin,
+        margin=1.0 if args.margin is None else args.margin,
         follow=not args.each_frame,
         detect_every=args.detect_every,
         smoothing=Smoothing() if args.smooth else None,
@@ -242,7 +251,7 @@ def _infer(args: argparse.Namespace) -> int:
         refine=args.refine,
         any_way_up=args.any_way_up,
         flip=args.flip,
-        height_mm=args.height_mm,
+        height_mm=UNIVERSAL_HEIGHT_MM if args.height_mm is None else args.height_mm,
         root_depth_mm=args.root_depth_mm,
         batch_size=args.batch_size,
     )
@@ -263,8 +272,12 @@ def _infer(args: argparse.Namespace) -> int:
     if report.skipped:
         inputs = _counted(report.skipped, "input", "inputs")
         print(f"{inputs} left out: all results are there already")
+    for name, count in report.without_boxes.items():
+        print(f"{_counted(count, 'frame', 'frames')} of {name} without a box in {args.boxes}: nobody there")
     for name in report.empty:
         print(f"nobody found: {name}")
+    for folder, words in passed_over(args.inputs).items():
+        print(f"passed over in {folder}: {words}")
     for path in report.written:
         what = "page" if path.suffix == ".html" else "picture" if path.suffix in (".png", ".mp4") else "poses"
         print(f"{what}: {path}")

@@ -61,6 +61,7 @@ def load(root: str | Path, split: str = "train", *, universal: bool = False) -> 
         joints_cam_mm = labels.clone()
         joints_cam_mm[flat] = at_one_depth(labels[flat][..., :2], intrinsics[flat])
     _check_units(people, joints_cam_mm, valid & ~flat[:, None])
+    _check_roots(path, split, skeleton, valid[~flat])
     ids, id_names = _ids(people)
     centre, side = _boxes(people, joints_cam_mm, valid, intrinsics)
     return Records(
@@ -110,6 +111,15 @@ def _check_units(people: Sequence[Person], joints_cam_mm: Tensor, deep: Tensor) 
         raise ValueError(
             f"{people[row].where}: joints span {extent[row] / 1000:.3g} m, expected a body of 0.1 to 10 m; "
             "are they in the unit that the key says?"
+        )
+
+
+def _check_roots(path: Path, split: str, skeleton: Skeleton, deep: Tensor) -> None:
+    """Refuse people in space whose depths would all be without a use."""
+    if "pelvis" in skeleton.joints and len(deep) and not deep[:, skeleton.index("pelvis")].any():
+        raise ValueError(
+            f"{path}: no sample in space of split {split!r} has a 'pelvis', to which depths are relative: "
+            "add it (the middle of the hips will do), or give joints_px"
         )
 
 

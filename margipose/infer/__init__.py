@@ -17,7 +17,7 @@ from margipose.infer.intrinsics import (
     read_camera_file,
     read_exif_camera,
 )
-from margipose.infer.media import Frame, Source, find_sources
+from margipose.infer.media import Frame, Source, find_sources, passed_over
 from margipose.infer.network import TorchNetwork, find_network
 from margipose.infer.pipeline import Report, Settings, run
 from margipose.infer.prediction import Prediction
@@ -51,6 +51,7 @@ __all__ = [
     "find_sources",
     "get_detector",
     "given_camera",
+    "passed_over",
     "predict_image",
     "read_boxes",
     "read_camera_file",

@@ -15,7 +15,10 @@ from margipose.infer.predictor import Predictor, Target
 from margipose.infer.search import NetworkSearch
 from margipose.infer.tracking import Tracker, match_boxes
 
-__all__ = ["Follower", "crop_box", "tight_box"]
+__all__ = ["ALWAYS_ONE", "Follower", "crop_box", "tight_box"]
+
+ALWAYS_ONE = (WholeImage, NetworkSearch)
+"""Detectors that always say one person: no use in looking for new ones."""
 
 SAME_PERSON = 0.7
 """Overlap (intersection over union) of the joints' boxes of two tracks at which they have become one."""
@@ -99,7 +102,7 @@ class Follower:
                 for t in self._tracks
             ]
             due = self._every > 0 and self._frame % self._every == 0
-            if not targets or (due and not isinstance(self._predictor.detector, (WholeImage, NetworkSearch))):
+            if not targets or (due and not isinstance(self._predictor.detector, ALWAYS_ONE)):
                 targets += self._found(image, camera)
         found = self._predictor.predict(targets)
         return self._follow(found, image.shape[1], image.shape[0])

@@ -7,6 +7,7 @@ import glob
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,11 +21,23 @@ from numpy.typing import NDArray
 from margipose.data.hdf5 import one_line
 from margipose.data.images import read_image
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Frame", "Source", "Stream", "find_sources", "open_source"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Frame",
+    "Source",
+    "Stream",
+    "find_sources",
+    "open_source",
+    "passed_over",
+]
 
 _JPEG = (".jpg", ".jpeg", ".jpe")
 IMAGE_SUFFIXES = (*_JPEG, ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm", ".jp2")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".gif")
+
+UNREAD_SUFFIXES = (".heic", ".heif", ".jfif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".arw", ".3gp", ".flv")
+"""Of pictures and videos that are not looked for in folders."""
 
 _KNOWN = " ".join(s[1:] for s in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 
@@ -116,6 +129,24 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
         else:
             found[_source(path)] = None
     return list(found)
+
+
+def passed_over(inputs: Sequence[str]) -> dict[str, str]:
+    """What `find_sources` leaves out of folders that a user may have meant, in words, by folder."""
+    found: dict[str, str] = {}
+    for name in inputs:
+        path = Path(name)
+        if not name or not path.is_dir():
+            continue
+        visible = [p for p in path.iterdir() if not p.name.startswith(".")]
+        pictures = Counter(p.suffix.lower()[1:] for p in visible if p.suffix.lower() in UNREAD_SUFFIXES)
+        words = [f"{count} {suffix} (not a kind that is read)" for suffix, count in sorted(pictures.items())]
+        folders = sum(p.is_dir() for p in visible)
+        if folders:
+            words.append("1 subfolder" if folders == 1 else f"{folders} subfolders")
+        if words:
+            found[name] = ", ".join(words)
+    return found
 
 
 def _inputs_of(paths: Iterable[Path]) -> list[Path]:

@@ -18,6 +18,7 @@ from margipose.model import PoseOutput
 from margipose.spec import InputSpec
 from margipose.train import pick_device
 from margipose.weights import label, resolve
+from margipose.weights.shipped import sha256
 
 __all__ = ["Model", "Network", "Ready", "Runtime", "TorchNetwork", "find_network"]
 
@@ -46,12 +47,14 @@ class Ready(NamedTuple):
         input_spec: how to prepare its input, and the space of its output.
         name: for messages and outputs.
         dims: 3, or 2 for a network that predicts positions in the image alone.
+        digest: SHA-256 of the file that it comes from; empty for none.
     """
 
     network: Network
     input_spec: InputSpec
     name: str
     dims: int = 3
+    digest: str = ""
 
 
 class TorchNetwork:
@@ -89,7 +92,7 @@ def find_network(
     Args:
         model: see `Model`.
         input_spec: needed for a callable that has no attribute `input_spec`; otherwise it must be left out.
-        device: for files: `"auto"` is a GPU if there is one.
+        device: for files: `"auto"` is a GPU if there is one, and the CPU for ONNX Runtime.
         runtime: `"onnx"` computes with ONNX Runtime on the CPU; weights are exported for it first. Files
             that end in `.onnx` are always run so.
 
@@ -105,9 +108,14 @@ def find_network(
             raise ValueError("input_spec: comes with a file of weights; leave it out")
         path, name = resolve(model), label(model)
         if path.suffix.lower() == ".onnx":
-            return _from_onnx(path, name)
+            runtime = "onnx"
+        if runtime == "onnx" and str(device) not in ("auto", "cpu"):
+            raise ValueError(f"device: ONNX Runtime computes on the CPU here, got {device!r}")
+        if path.suffix.lower() == ".onnx":
+            return _from_onnx(path, name)._replace(digest=sha256(path))
         loaded = checkpoint.load(path, "cpu" if runtime == "onnx" else pick_device(str(device)))
-        return _exported(loaded, name) if runtime == "onnx" else _from_torch(loaded, name)
+        ready = _exported(loaded, name) if runtime == "onnx" else _from_torch(loaded, name)
+        return ready._replace(digest=sha256(path))
     if isinstance(model, Loaded):
         return _exported(model, "model") if runtime == "onnx" else _from_torch(model, "model")
     if not callable(model):

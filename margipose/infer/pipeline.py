@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from margipose.camera import project
 from margipose.infer.boxes import BoxTable, grow
-from margipose.infer.following import Follower, tight_box
+from margipose.infer.following import ALWAYS_ONE, Follower, tight_box
 from margipose.infer.intrinsics import CameraRule, ImageCamera, assumed_camera, read_exif_camera
 from margipose.infer.media import Frame, Source
 from margipose.infer.prediction import Prediction
@@ -51,8 +51,9 @@ class Settings:
         detect_every: see `Follower`.
         smoothing: of joints in videos; None to leave them as they are.
         most_frames: of a video or webcam.
-        resume: leave out sources whose outputs are all there. Of those in `DESCRIBED` formats, whose results
-            say that they are complete, of this source, and made by the same network with the same settings.
+        resume: leave out sources whose outputs are all there, and no older than they are. Of those in
+            `DESCRIBED` formats, whose results say that they are complete, of this source, and made by the
+            same network with the same settings.
     """
 
     folder: Path
@@ -81,7 +82,11 @@ def run(
         sources: from `find_sources`.
         settings: what to do with them.
         progress: whether to show a bar on standard error, if that is a terminal.
+
+    Raises:
+        ValueError: for settings that no source can have.
     """
+    _check(predictor, sources, settings)
     report = Report()
     names = _names(sources)
     wanted = [s for s in sources if not _done_before(s, names[s], predictor, settings)]
@@ -116,6 +121,14 @@ def run(
     return report
 
 
+def _check(predictor: Predictor, sources: Sequence[Source], settings: Settings) -> None:
+    if settings.smoothing is not None and predictor.ready.dims == 2:
+        raise ValueError("smooth: is done in space; this network predicts positions in the image")
+    videos = sum(source.kind != "image" for source in sources)
+    if settings.table is not None and settings.table.has_frames and videos > 1:
+        raise ValueError(f"{settings.table.source}: boxes by frame are those of one video, got {videos}")
+
+
 def _done_before(source: Source, name: str, predictor: Predictor, settings: Settings) -> bool:
     """Whether all outputs are there, and none says that it is another's, made otherwise, or cut short."""
     if not settings.resume or source.kind == "webcam":
@@ -123,6 +136,8 @@ def _done_before(source: Source, name: str, predictor: Predictor, settings: Sett
     paths = output_paths(settings.folder, name, source.kind, settings.formats)
     if not all(path.exists() for path in paths.values()):
         return False
+    if source.path.exists() and source.path.stat().st_mtime > min(p.stat().st_mtime for p in paths.values()):
+        return False  # it is another one by now
     for about in (read_about(paths[f]) for f in DESCRIBED if f in paths):
         if "problem" in about or Path(str(about.get(source.kind))).absolute() != source.path.absolute():
             return False
@@ -145,6 +160,7 @@ def _words(source: Source, size: tuple[int, int], predictor: Predictor, settings
         ValueError: if there is no camera for that size.
     """
     words: dict[str, Any] = {
+        "weights_sha256": predictor.ready.digest[:16] or None,
         "crop": predictor.crop,
         "zoom": predictor.spec.zoom,
         "refine": predictor.refine,
@@ -164,7 +180,9 @@ def _words(source: Source, size: tuple[int, int], predictor: Predictor, settings
         follows = settings.follow and settings.table is None
         words["smoothing"] = str(settings.smoothing) if settings.smoothing else "none"
         words["max_frames"] = settings.most_frames
-        words["detect_every"] = settings.detect_every if follows else None
+        words["followed"] = follows
+        looks = follows and not isinstance(predictor.detector, ALWAYS_ONE)
+        words["detect_every"] = settings.detect_every if looks else None
     return words
 
 
@@ -309,6 +327,8 @@ class _Main:
                 boxes = table.of_image(source.path)
             else:  # where it knows no frame at all it is not about a video
                 boxes = table.of_frame(frame.index) if table.has_frames else None
+                if boxes is not None and not len(boxes):
+                    self._report.without_boxes[source.name] += 1
             if boxes is None:
                 what = "this image" if source.kind == "image" else "any frame, by its number from 0"
                 raise ValueError(f"{source.name}: {table.source} has no boxes for {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Report:
         problems: messages, each of which names its source.
         empty: names of sources in which nobody was found.
         cameras: the cameras that were used, each with the name of the first source with it.
+        without_boxes: for each video, frames for which boxes were given by number, but none of theirs.
         frames, people: how many were predicted.
         skipped: sources whose outputs were there.
         seconds: from the first frame to the last file.
@@ -33,6 +35,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     cameras: dict[ImageCamera, str] = field(default_factory=dict)
+    without_boxes: Counter[str] = field(default_factory=Counter)
     frames: int = 0
     people: int = 0
     skipped: int = 0

@@ -274,18 +274,24 @@ class _Npz:
 
 
 class _Bvh:
-    """A file per person; those of a video all begin with its first frame, so that they stay in step."""
+    """A file per person; those of a video all begin with its first frame, so that they stay in step.
+
+    Poses come at a steady rate, so each has its place by when its frame was shown: webcams do not keep their
+    rate, some videos have none, and damaged ones lack frames.
+    """
 
     def __init__(self, path: Path, about: Description, stack: ExitStack) -> None:
         self._path, self._about, self._stack = path, about, stack
         self._people: dict[int, dict[int, NDArray[np.float64]]] = {}
+        self._fps = about.fps or 30.0
 
     def add(self, frame: Frame, people: Sequence[Prediction]) -> None:
+        place = round(frame.time_s * self._fps)
         for number, person in enumerate(people):
             if np.isnan(person.joints_cam_mm).all():
                 raise ValueError("BVH needs poses in space; this network predicts positions in the image")
             track = number if person.track is None else person.track
-            self._people.setdefault(track, {})[frame.index] = person.joints_cam_mm
+            self._people.setdefault(track, {})[place] = person.joints_cam_mm
 
     def close(self, problem: str | None) -> list[Path]:
         folder, stem = self._path.parent, self._path.name.removesuffix("0.bvh")
@@ -294,9 +300,9 @@ class _Bvh:
             path = folder / f"{stem}{track}.bvh"
             # While a person is not seen, they keep their last pose; before, they wait in their first.
             poses = [frames[min(frames)]]
-            for index in range(1, max(frames) + 1):
-                poses.append(frames.get(index, poses[-1]))
-            text = bvh_text(np.stack(poses), self._about.skeleton, self._about.fps or 30.0)
+            for place in range(1, max(frames) + 1):
+                poses.append(frames.get(place, poses[-1]))
+            text = bvh_text(np.stack(poses), self._about.skeleton, self._fps)
             self._stack.enter_context(replacing(path)).write_text(text)
             written.append(path)
         return written

@@ -151,7 +151,8 @@ class _Run:
         self.protocol: Protocol | None = None
         with world.agreed():
             if config.eval_set:
-                protocol = get_protocol(default_protocol(config.eval_set.split("/")[0], config.model.dims))
+                dataset = config.eval_set.split("/")[0]
+                protocol = get_protocol(config.eval_protocol or default_protocol(dataset, config.model.dims))
                 self.best_metric = protocol.metric(config.best_metric or protocol.metrics[0].name)
                 records = load_set(config, config.eval_set, protocol.universal)
                 check_evaluation(records, protocol, config.model.dims)

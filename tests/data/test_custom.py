@@ -118,8 +118,9 @@ def test_documented_commands_and_code(root, monkeypatch, capsys):
     from margipose.cli.training import parse_updates
     from margipose.config import combine
 
-    commands = [shlex.split(line)[1:] for block in blocks("sh") for line in block.splitlines()]
-    assert [c[0] for c in commands] == ["train", "train", "eval", "eval"]
+    lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
+    commands = [shlex.split(line)[1:] for line in lines]
+    assert [c[0] for c in commands] == ["train", "train", "train", "eval", "eval"]
     for command in commands:
         args = build_parser().parse_args(command)
         if command[0] == "train":
@@ -168,6 +169,19 @@ def test_samples_of_another_set_are_the_same(people, root):
         torch.testing.assert_close(a.image, b.image)
         assert a.depth_valid.all()
     assert len(found) == 4
+
+
+def test_people_in_space_of_whom_none_has_a_pelvis_are_refused(root):
+    without = deep()
+    del without["joints_cam_mm"]["pelvis"]
+    write(root, [without, flat()])
+    refused(
+        lambda: load(root),
+        r"annotations\.json: no sample in space of split 'train' has a 'pelvis', to which depths",
+    )
+    derived = [[20 * i, 40 * i, 3000] for i in range(len(LSP))]
+    write(root, [deep(joints_cam_mm=dict(zip(LSP.joints, derived)))], skeleton="lsp")
+    assert PoseDataset(load(root), InputSpec(64, 64))[0].depth_valid.any()  # from the hips
 
 
 def test_both_kinds_in_one_file(root):

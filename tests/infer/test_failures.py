@@ -124,6 +124,11 @@ def test_boxes_of_images_say_nothing_about_a_video(tmp_path, predictor):
     [
         (["--fov", "200"], "fov: expected more than 0"),
         (["--margin", "0"], "--margin: expected a positive factor"),
+        (["--margin", "1.25"], "--margin goes with --box or --boxes"),
+        (
+            ["--runtime", "onnx", "--device", "cuda"],
+            "device: ONNX Runtime computes on the CPU here, got 'cuda'",
+        ),
         (["--max-frames", "0"], "--max-frames must be at least 1"),
         (["--detect-every", "-1"], "--detect-every must be at least 0"),
         (["--camera-id", "3"], "--camera-id goes with --calibration"),
@@ -139,7 +144,11 @@ def test_arguments_that_do_not_fit_take_one_line(extra, message, tmp_path, tiny_
 
 
 def test_options_that_exclude_each_other(tiny_weights, capsys):
-    for extra in (["--fov", "50", "--camera", "1,1,1,1"], ["--box", "1,1,1,1", "--detector", "hog"]):
+    for extra in (
+        ["--fov", "50", "--camera", "1,1,1,1"],
+        ["--box", "1,1,1,1", "--detector", "hog"],
+        ["--height-mm", "900", "--root-depth-mm", "3000"],
+    ):
         with pytest.raises(SystemExit):
             main(["infer", "a.png", "--model", str(tiny_weights), *extra])
         assert "not allowed with argument" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from margipose.infer import media
-from margipose.infer.media import find_sources, open_source
+from margipose.infer.media import find_sources, open_source, passed_over
 
 av = pytest.importorskip("av")
 
@@ -69,6 +69,15 @@ def test_results_and_hidden_files_are_no_inputs_unless_they_are_named(tmp_path):
     for inputs in (str(tmp_path), str(tmp_path / "*")):
         assert [s.path.name for s in find_sources([inputs])] == expected
     assert source_of(tmp_path / "a.pose.png").kind == "image"
+
+
+def test_what_is_passed_over_is_told(tmp_path):
+    for name in ("a.png", "b.HEIC", "c.heic", "d.3gp", "notes.txt", ".hidden.heic", "sub/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    words = "1 3gp (not a kind that is read), 2 heic (not a kind that is read), 1 subfolder"
+    assert passed_over([str(tmp_path), str(tmp_path / "a.png"), "webcam"]) == {str(tmp_path): words}
+    assert passed_over([str(tmp_path / "sub"), ""]) == {}
 
 
 def test_folders_and_patterns_without_pictures_are_named(tmp_path):

@@ -1,16 +1,20 @@
 import json
+import os
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from margipose import checkpoint
 from margipose.cli import main
 from margipose.infer import Detections, Predictor, Smoothing, find_sources, given_camera, media
 from margipose.infer.boxes import BoxTable
 from margipose.infer.intrinsics import camera_from_fov
 from margipose.infer.pipeline import _names
 from margipose.skeleton import CANONICAL
+from margipose.weights.shipped import sha256
 from tests.infer import made
 from tests.infer.running import Steady, files, run_on, write_image
 from tests.infer.test_bvh import read_bvh
@@ -254,7 +258,6 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
         assert not skipped(), name
         assert skipped(), name
     for given in (
-        {"detect_every": 7},
         {"follow": False},
         {"boxes_px": [[5.0, 5, 30, 30]]},
         {"boxes_px": [[5.0, 5, 30, 31]]},
@@ -271,6 +274,7 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
     predictor.detector = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
     assert not skipped(**given)
     assert skipped(**given)
+    assert not skipped(**given, detect_every=7)
     assert not skipped(other)
     whole = video.read_bytes()
     middle = len(whole) // 2
@@ -281,6 +285,62 @@ def test_what_is_not_whole_or_made_otherwise_is_made_again(tmp_path, predictor, 
     (tmp_path / "out" / f"v.pose.{form}").write_bytes(b"{")
     assert not skipped()
     assert skipped()
+
+
+def test_what_was_changed_since_is_made_again(tmp_path, tiny_weights):
+    """Other weights or another image of the same name."""
+    image = write_image(tmp_path / "a.png")
+    weights = tmp_path / "model.safetensors"
+    shutil.copy(tiny_weights, weights)
+
+    def skipped():
+        report = run_on(
+            Predictor(weights, detector="image"), [image], tmp_path / "out", formats=("json",), resume=True
+        )
+        return report.skipped
+
+    assert not skipped()
+    assert skipped()
+    loaded = checkpoint.load(weights)
+    checkpoint.save(weights, loaded.model, loaded.input_spec, {"trained": "on"})
+    assert not skipped()
+    assert skipped()
+    later = (tmp_path / "out/a.pose.json").stat().st_mtime + 10
+    os.utime(image, (later, later))
+    assert not skipped()
+    about = json.loads((tmp_path / "out/a.pose.json").read_text())
+    assert about["settings"]["weights_sha256"] == sha256(weights)[:16]
+
+
+def test_poses_of_an_animation_are_where_their_times_are(tmp_path, predictor):
+    """A video of 25 frames/s on average that shows nothing for a while."""
+    times = [0, 40, 80, 500, 540, 1000]
+    path = write_video(tmp_path / "v.mkv", 6, times=times)
+    run_on(predictor, [path], tmp_path / "out", formats=("bvh", "json"))
+    poses, _, frame_time = read_bvh((tmp_path / "out/v.person0.bvh").read_text())
+    fps = json.loads((tmp_path / "out/v.pose.json").read_text())["fps"]
+    assert frame_time == pytest.approx(1 / fps, abs=1e-5)
+    assert len(poses) == round(1.0 * fps) + 1
+
+
+def test_frames_without_boxes_are_counted(tmp_path, predictor):
+    video = write_video(tmp_path / "v.mp4", 5)
+    table = BoxTable({"0": np.array([[5.0, 5, 30, 30]]), "3": np.array([[5.0, 5, 30, 30]])}, "t.json")
+    report = run_on(predictor, [video], tmp_path / "out", formats=("json",), table=table)
+    assert report.without_boxes == {str(video): 3}
+    assert report.people == 2
+    other = write_video(tmp_path / "w.mp4", 5)
+    with pytest.raises(ValueError, match=r"t\.json: boxes by frame are those of one video, got 2"):
+        run_on(predictor, [video, other], tmp_path / "two", formats=("json",), table=table)
+    assert not (tmp_path / "two").exists()
+
+
+def test_positions_in_the_image_are_not_smoothed(tmp_path):
+    predictor = Predictor(Steady(), detector="image")
+    predictor.ready = predictor.ready._replace(dims=2)
+    video = write_video(tmp_path / "v.mp4", 2)
+    with pytest.raises(ValueError, match="smooth: is done in space"):
+        run_on(predictor, [video], tmp_path / "out", formats=("json",), smoothing=Smoothing())
 
 
 def test_a_given_box_is_of_the_first_frame(tmp_path, predictor):
