@@ -3,7 +3,8 @@
     python -m experiments.average runs/a.safetensors runs/b.safetensors --out runs/mean.safetensors
 
 For networks of one kind of which each was trained on from another, or from the same: such a mean often does
-better on what none of them was trained on. The last one's document travels with the result, and says so.
+better on what none of them was trained on. One that is named twice counts twice. The last one's document
+travels with the result, and says so.
 
 Source: Wortsman et al., "Model soups" (ICML 2022).
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,28 +28,31 @@ from margipose.weights import load_model
 __all__ = ["mean"]
 
 
-def mean(loaded: Mapping[str, Loaded]) -> dict[str, Tensor]:
+def mean(loaded: Sequence[Loaded], names: Sequence[str]) -> dict[str, Tensor]:
     """Means of all tensors, in the last one's types; what does not hold real numbers is the last one's.
 
     Args:
-        loaded: networks by what messages call them.
+        loaded: networks; one that comes twice counts twice.
+        names: what messages call them.
 
     Raises:
         ValueError: if there are fewer than two, or they differ in their network or what it is fed.
     """
     if len(loaded) < 2:
         raise ValueError("expected at least two networks")
-    last_name, last = list(loaded.items())[-1]
-    for name, other in loaded.items():
+    last = loaded[-1]
+    for name, other in zip(names, loaded):
         for what, theirs, ours in (
             ("model", other.model.spec, last.model.spec),
             ("input", other.input_spec, last.input_spec),
         ):
-            wanted = to_mapping(ours)
-            for key, value in to_mapping(theirs).items():
-                if value != wanted.get(key):
-                    raise ValueError(f"{name} has {what}.{key} = {value!r}, {last_name} {wanted.get(key)!r}")
-    states = [one.model.state_dict() for one in loaded.values()]
+            found, wanted = to_mapping(theirs), to_mapping(ours)
+            for key in {**found, **wanted}:
+                if found.get(key) != wanted.get(key):
+                    raise ValueError(
+                        f"{name} has {what}.{key} = {found.get(key)!r}, {names[-1]} {wanted.get(key)!r}"
+                    )
+    states = [one.model.state_dict() for one in loaded]
     return {
         name: torch.stack([s[name].double() for s in states]).mean(0).to(value.dtype)
         if value.is_floating_point()
@@ -72,9 +76,9 @@ def main() -> None:
     args = parser.parse_args()
     try:
         check_place(args.out)
-        loaded = {model: load_model(model) for model in args.models}
-        last = loaded[args.models[-1]]
-        last.model.load_state_dict(mean(loaded))
+        loaded = [load_model(model) for model in args.models]
+        *_, last = loaded
+        last.model.load_state_dict(mean(loaded, args.models))
         provenance = {**(last.provenance or {}), "mean_of_networks": len(loaded)}
         checkpoint.save(args.out, last.model, last.input_spec, provenance)
     except (ValueError, OSError) as error:

@@ -34,8 +34,12 @@ def test_the_mean_lies_between(tmp_path, monkeypatch):
             assert (value == halves[1][name]).all()
     assert both.input_spec == SPEC
     assert both.provenance == {"data": "2", "mean_of_networks": 2}
-    same = mean({"a": one, "b": one, "c": one})
+    same = mean([one, one, one], "abc")
     assert all(torch.equal(same[name], value) for name, value in halves[0].items())
+    thirds = mean([one, one, other], "aab")
+    for name, value in halves[0].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(thirds[name], (2 * value + halves[1][name]) / 3)
 
 
 def test_networks_that_differ_have_no_mean(tmp_path, monkeypatch, capsys):
@@ -47,7 +51,7 @@ def test_networks_that_differ_have_no_mean(tmp_path, monkeypatch, capsys):
     for words, message in (
         ((a, others[0]), "a.safetensors has model."),
         ((a, others[1]), f"input.crop = 'affine', {others[1]} 'perspective'"),
-        ((a, a), "at least two networks"),
+        ((a,), "at least two networks"),
     ):
         with pytest.raises(SystemExit) as stopped:
             run(monkeypatch, *words, "--out", str(tmp_path / "mean.safetensors"))
