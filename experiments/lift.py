@@ -12,8 +12,8 @@ is printed first.
 
 `--landmarks FILE...`, as experiments/landmarks.py writes them of these very photos (they hold pixels), are
 second opinions of networks that see the photos. A depth becomes the mean with theirs, in which each counts
-less the farther from a joint's label it sees the joint. Where all of them see somebody's left where the label
-has the right, throughout, the label's sides are exchanged.
+less the farther from a joint's label it sees the joint. Where two or more, and all of them, see somebody's
+left where the label has the right, throughout, the label's sides are exchanged.
 
 Lifted depths are guesses: what they are worth shows where a network that learns from them is measured.
 
@@ -251,7 +251,7 @@ def sized(joints: Tensor, bones_mm: Tensor) -> Tensor:
 
 
 def sides_exchanged(known: Tensor, labels_px: Tensor, opinions: Sequence[Landmarks]) -> Tensor:
-    """Whose labels all opinions see on the other side, `B`.
+    """Whose labels all opinions, two at least, see on the other side, `B`.
 
     Args:
         known: `B x J`, which joints are labelled.
@@ -263,7 +263,7 @@ def sides_exchanged(known: Tensor, labels_px: Tensor, opinions: Sequence[Landmar
         torch.where(k[..., None], px, torch.nan)[:, columns]
         for k, px in ((known, labels_px), (mirror(known[..., None], LSP)[..., 0], mirror(labels_px, LSP)))
     ]
-    exchanged = torch.full((len(known),), len(opinions) > 0)
+    exchanged = torch.full((len(known),), len(opinions) > 1)
     for seen in opinions:
         plain, other = ((torch.from_numpy(seen.joints_px) - px).norm(dim=-1).nanmean(1) for px in mirrored)
         exchanged &= other < EXCHANGED * plain

@@ -283,7 +283,7 @@ def test_sides_are_exchanged_where_all_opinions_see_that(lifted):
     theirs.joints_px[1] = labels[1, columns].numpy()  # of another mind
     ours.joints_px[2] = np.nan
     assert L.sides_exchanged(known, labels, [ours, theirs]).tolist() == [False, False, False, False, True]
-    assert not L.sides_exchanged(known, labels, []).any()
+    assert not L.sides_exchanged(known, labels, [ours]).any()
 
 
 def test_no_opinion_or_one_of_somebody_else_moves_nothing(lifted):
