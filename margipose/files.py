@@ -53,7 +53,7 @@ def check_place(path: Path) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, expected the name of a file")
+        raise IsADirectoryError(f"{path}: is a folder, expected a file to write")
     there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -247,10 +247,16 @@ def test_questions_are_answered_on_the_command_line(data, tmp_path, capsys):
             "unknown data set 'mpi'; did you mean 'mpii'",
         ),
         (["eval", "--predictions", "old.npz", "--split", "tset"], "unknown split 'tset'"),
-        (["eval", "--predictions", "old.npz", "--json", "test"], "--json: test is a folder"),
+        (
+            ["eval", "--predictions", "old.npz", "--json", "test"],
+            "test: is a folder, expected a file to write",
+        ),
         (["eval", "--predictions", "old.npz", "--plots", "old.npz"], "--plots: old.npz is a file"),
         (["eval", "--predictions", "old.npz", "--csv", "old.npz/t.csv"], "old.npz/t.csv: cannot be written"),
-        (["eval", "--predictions", "old.npz", "--plots", "old.npz/x"], "old.npz/x/plot: cannot be written"),
+        (
+            ["eval", "--predictions", "old.npz", "--plots", "old.npz/x"],
+            "old.npz/x/plot.png: cannot be written",
+        ),
         (["compare", "old.npz", "nothing.npz"], "nothing.npz: no such file"),
         (["compare", "old.npz", "new.npz", "--worst", "-1"], "--worst must be at least 0"),
     ],

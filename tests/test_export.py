@@ -195,7 +195,7 @@ def test_a_folder_in_the_place_of_the_file_is_told_before_the_work(tmp_path, nam
     monkeypatch.setattr(torch.export, "export", None)
     monkeypatch.setattr(torch.onnx, "export", None)
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=rf"{name}: is a folder, expected a file to write"):
+    with pytest.raises(OSError, match=rf"{name}: is a folder, expected a file to write"):
         X.export(small(), tmp_path / name)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=rf"file/{name}: cannot be written"):

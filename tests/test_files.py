@@ -46,7 +46,7 @@ def test_a_place_is_checked_without_a_trace(tmp_path):
         check_place(tmp_path / name)
     with pytest.raises(OSError, match=r"file/x\.json: cannot be written \(.*file: Not a directory\)"):
         check_place(tmp_path / "file" / "x.json")
-    with pytest.raises(IsADirectoryError, match=rf"{tmp_path}: is a folder, expected the name of a file"):
+    with pytest.raises(IsADirectoryError, match=rf"{tmp_path}: is a folder, expected a file to write"):
         check_place(tmp_path)
     with pytest.raises(OSError, match=r"cannot be written \(/proc: "):
         check_place("/proc/nowhere/x.json")

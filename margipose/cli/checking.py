@@ -46,11 +46,8 @@ def _check(args: argparse.Namespace) -> int:
     if args.sheet is not None and args.sheet.suffix != ".png":
         raise ValueError(f"--sheet: expected a .png file, got {args.sheet}")
     for name in ("json", "sheet"):
-        if (path := getattr(args, name)) is None:
-            continue
-        if path.is_dir():
-            raise ValueError(f"--{name}: {path} is a folder, expected a file")
-        check_place(path)
+        if (path := getattr(args, name)) is not None:
+            check_place(path)
     report = check_dataset(
         args.name,
         args.root,

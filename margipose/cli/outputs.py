@@ -38,10 +38,7 @@ def check_outputs(args: argparse.Namespace) -> None:
     from margipose.files import check_place
 
     for name in _FILES:
-        path = getattr(args, name)
-        if path is not None and path.is_dir():
-            raise ValueError(f"--{name}: {path} is a folder, expected a file")
-        if path is not None:
+        if (path := getattr(args, name)) is not None:
             check_place(path)
     if args.plots is not None:
         from margipose.draw import check_matplotlib

@@ -45,7 +45,7 @@ def test_the_command_exits_with_1_if_something_is_wrong(data, tmp_path, capsys):
         (["mpi3d", "{}", "--workers", "0"], "--workers must be at least 1"),
         (["mpi3d", "{}", "--sheet", "sheet.jpg"], "--sheet: expected a .png file"),
         (["mpi3d", "{}", "--sheet", "/proc/nowhere/sheet.png"], "nowhere/sheet.png: cannot be written"),
-        (["mpi3d", "{}", "--json", "."], "--json: . is a folder, expected a file"),
+        (["mpi3d", "{}", "--json", "."], ".: is a folder, expected a file to write"),
         (["mpi3d", "{}", "--json", "/proc/nowhere/found.json"], "nowhere/found.json: cannot be written"),
     ],
 )
