@@ -56,6 +56,9 @@ OPSET = 18
 """Version of ONNX's operators that is written: the one that PyTorch's exporter speaks without conversion."""
 TOLERANCE = 1e-4
 """Largest difference from PyTorch, in normalised units or probability, of a file that is kept."""
+ROUNDINGS = 4.0
+"""A network may be so steep that single precision alone moves its outputs by more than the tolerance: they
+may then differ by so many times as much."""
 
 _ENTRY = "margipose"
 _CHECKED_BATCHES = (1, 3)
@@ -327,8 +330,12 @@ def _images(spec: InputSpec, count: int, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def _check(network: _Flat, run: Run, spec: InputSpec, tolerance: float, path: Path) -> float:
-    """The largest difference of what `run` gives; batches of several sizes, none of them the exported one."""
-    worst = 0.0
+    """The largest difference of what `run` gives; batches of several sizes, none of them the exported one.
+
+    Raises:
+        ValueError: if it is more than the tolerance, and more than rounding explains.
+    """
+    worst = allowed = 0.0
     for seed, count in enumerate(_CHECKED_BATCHES, 1):
         images = _images(spec, count, seed)
         expected, found = network(images), run(images)
@@ -344,9 +351,18 @@ def _check(network: _Flat, run: Run, spec: InputSpec, tolerance: float, path: Pa
                 )
             difference = float((theirs.double() - ours.double()).abs().max())
             worst = max(worst, math.inf if math.isnan(difference) else difference)
-    if worst > tolerance:
-        raise ValueError(f"{path}: its outputs differ from PyTorch's by {worst:.3g}, more than {tolerance:g}")
+        if worst > max(tolerance, allowed):
+            allowed = max(allowed, ROUNDINGS * _rounding(network, images, expected))
+    allowed = max(tolerance, allowed)
+    if worst > allowed:
+        raise ValueError(f"{path}: its outputs differ from PyTorch's by {worst:.3g}, more than {allowed:.3g}")
     return worst
+
+
+def _rounding(network: _Flat, images: Tensor, found: Sequence[Tensor]) -> float:
+    """How far single precision takes outputs from those in double precision."""
+    exact = copy.deepcopy(network).double()(images.double())
+    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(found, exact))
 
 
 def _report(path: Path, format_: str, network: _Flat, difference: float) -> Exported:

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -116,6 +117,21 @@ class Small(nn.Module):
 def small(**options):
     torch.manual_seed(3)
     return checkpoint.Loaded(Small(**options).eval(), InputSpec(64, 64), {})
+
+
+def test_what_rounding_explains_is_allowed(loaded, tmp_path):
+    """Differences from what double precision gives, but not one in the third digit."""
+    network, _ = X._prepared(loaded, "all")
+    exact = copy.deepcopy(network).double()
+
+    def run(images, off=0.0):
+        return [out.float() + off for out in exact(images.double())]
+
+    with torch.no_grad():
+        worst = X._check(network, run, loaded.input_spec, 0.0, tmp_path / "a.onnx")
+        assert 0 < worst < PARITY
+        with pytest.raises(ValueError, match=r"a\.onnx: its outputs differ from PyTorch's by 0\.001"):
+            X._check(network, lambda images: run(images, 1e-3), loaded.input_spec, 0.0, tmp_path / "a.onnx")
 
 
 def test_a_program_runs_by_pytorch_alone(loaded, tmp_path):
