@@ -57,8 +57,8 @@ OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference from PyTorch, in normalised units or probability, of a file that is kept."""
 ROUNDINGS = 4.0
-"""A network may be so steep that single precision alone moves its outputs by more than the tolerance: they
-may then differ by so many times as much."""
+"""Where that is more than the tolerance, outputs may differ by so many times as much as single precision
+itself moves them from those in double precision: a steep network makes much of rounding."""
 
 _ENTRY = "margipose"
 _CHECKED_BATCHES = (1, 3)

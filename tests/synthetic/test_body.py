@@ -169,3 +169,11 @@ def test_joints_come_from_bones_that_exist():
     assert set(JOINTS) == set(MPI3D.joints)
     np.testing.assert_allclose(pack.joint_weights.sum(1), 1)
     assert all(parent < i for i, parent in enumerate(pack.parents))
+
+
+def test_knee_to_neck_is_a_share_of_the_height_as_documented(adults):
+    joints = [torch.from_numpy(a.rigged(np.zeros((1, len(DOFS)))).joints_world_mm[0]) for a in adults[:40]]
+    heights_mm = np.array([a.height_mm for a in adults[:40]])
+    shares = knee_neck_height(torch.stack(joints), MPI3D).numpy() / heights_mm
+    assert shares.mean() == pytest.approx(0.54, abs=0.005)
+    assert shares.min() > 0.525 and shares.max() < 0.565
