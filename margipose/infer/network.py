@@ -107,11 +107,10 @@ def find_network(
         if input_spec is not None:
             raise ValueError("input_spec: comes with a file of weights; leave it out")
         path, name = resolve(model), label(model)
-        if path.suffix.lower() == ".onnx":
-            runtime = "onnx"
-        if runtime == "onnx" and str(device) not in ("auto", "cpu"):
+        exported = path.suffix.lower() == ".onnx"
+        if (exported or runtime == "onnx") and str(device) not in ("auto", "cpu"):
             raise ValueError(f"device: ONNX Runtime computes on the CPU here, got {device!r}")
-        if path.suffix.lower() == ".onnx":
+        if exported:
             return _from_onnx(path, name)._replace(digest=sha256(path))
         loaded = checkpoint.load(path, "cpu" if runtime == "onnx" else pick_device(str(device)))
         ready = _exported(loaded, name) if runtime == "onnx" else _from_torch(loaded, name)
