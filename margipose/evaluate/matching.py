@@ -116,7 +116,8 @@ def match(
     ours, theirs, hints = [], [], []
     for column, values in ids.items():
         if column == "image":
-            their, our = _image_codes(values, records, source)
+            their, our, hint = _image_codes(values, records, source)
+            hints += hint
         elif column in records.ids:
             our = records.ids[column].astype(np.int64)
             their, hint = _numbers(values, column, records)
@@ -231,8 +232,9 @@ def _numbers(values: NDArray, column: str, records: Records) -> tuple[NDArray[np
 
 def _image_codes(
     values: NDArray, records: Records, source: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the predictions' images, and the records' images by those numbers (-1 for others)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Numbers of the predictions' images, the records' images by those numbers (of one that was not named, a
+    negative number of its own), and what to say if none was named."""
     different, where = np.unique([str(v).replace("\\", "/") for v in values], return_inverse=True)
     names = different.tolist()
     place = {tuple(p for p in name.split("/") if p not in ("", ".")): i for i, name in enumerate(names)}
@@ -255,7 +257,13 @@ def _image_codes(
                     f"{names[code]!r} are both of it"
                 )
             found[row] = code
-    return where.reshape(-1).astype(np.int64), found
+    unnamed = found < 0
+    hints = []
+    if unnamed.all():
+        hints.append(f"No image is called {names[0]!r}; the first of {records.name} is {records.images[0]}")
+    # Equal numbers would mean that these rows are not told apart.
+    found[unnamed] = -1 - np.arange(int(unnamed.sum()))
+    return where.reshape(-1).astype(np.int64), found, hints
 
 
 def _frame_hint(

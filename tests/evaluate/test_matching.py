@@ -106,6 +106,33 @@ def test_missing_predictions_are_left_out_only_if_that_is_allowed():
         scored(predictions(ids={**RECORDS.ids, "subject": RECORDS.ids["subject"] - 8}), allow_missing=True)
 
 
+def test_images_that_were_not_named_are_missing():
+    """Several of them: none of these rows has a number that would tell it from the others."""
+    images = np.array([str(p) for p in RECORDS.images])
+    kept = np.setdiff1d(np.arange(96), [3, 50, 51])
+    for ids in (
+        {"image": images[kept]},
+        {"image": images[kept], "camera": RECORDS.ids["camera"][kept]},
+    ):
+        found = match(ids, RECORDS, allow_missing=True)
+        np.testing.assert_array_equal(found.rows, kept)
+        np.testing.assert_array_equal(found.poses, np.arange(93))
+        assert (found.missing, found.unused) == (3, 0)
+        with pytest.raises(ValueError, match="only 93 of 96 poses of h36m/test have a prediction"):
+            match(ids, RECORDS)
+
+
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_a_name_of_each_side_is_shown_if_no_image_is_the_same(allow_missing):
+    images = np.array([f"frames/{p.name}" for p in RECORDS.images[:2]])
+    with pytest.raises(
+        ValueError,
+        match=r"no pose of h36m/test has a prediction.*No image is called 'frames/img_000001\.jpg'; "
+        r"the first of h36m/test is S9/Directions-1/54138969/img_000001\.jpg",
+    ):
+        match({"image": images}, RECORDS, allow_missing=allow_missing)
+
+
 def test_frames_that_count_from_another_number_are_not_merely_missing():
     """Every frame of a video, counted from 0: all but the first would be taken for their neighbours."""
     records = h36m_records(frames=tuple(range(1, 9)))
