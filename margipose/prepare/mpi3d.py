@@ -18,8 +18,9 @@ from pathlib import Path
 
 from margipose.data.mpi3d_files import read_index, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS, SEQUENCES, TEST_SIZES, MaskFlags, split_of, usable_cameras
-from margipose.jobs import Job, Note, Plan, Tick
+from margipose.jobs import Job, Note, Plan
 from margipose.prepare import Option
+from margipose.prepare.lacking import lacking_job
 from margipose.prepare.mpi3d_source import Source, TestVideo, TrainVideo, find_source
 from margipose.prepare.mpi3d_testset import prepare_test_video
 from margipose.prepare.mpi3d_train import (
@@ -119,10 +120,13 @@ class _Findings:
         self._absent: list[str] = []
 
     def plan(self, source: Source, src: str | Path) -> Plan:
-        missing = [*source.unread, *self.missing]
+        missing, jobs = [*source.unread, *self.missing], self.jobs
         if self._absent:
             missing.append(Note(", ".join(self._absent), f"nothing of it in {src}"))
-        return Plan(self.jobs, self.kept, self.skipped, missing)
+        if self._absent or self.missing:
+            # What is in them was meant to be there; where nothing is missing, it is not needed any more.
+            jobs = [*jobs, *(lacking_job(*note) for note in source.unread)]
+        return Plan(jobs, self.kept, self.skipped, missing)
 
     def add_train(
         self,
@@ -186,11 +190,7 @@ class _Findings:
         for what, reason in lacking.items():
             part = f"{name} {what}".strip()
             self.missing.append(Note(part, reason))
-            self.jobs.append(Job(part, _fail, (reason,)))
-
-
-def _fail(reason: str, *, tick: Tick) -> Mapping[str, int]:
-    raise ValueError(reason)
+            self.jobs.append(lacking_job(part, reason))
 
 
 def _lacking_labels(video: TrainVideo) -> dict[str, str]:

@@ -130,8 +130,32 @@ def test_damaged_archive(copied, tmp_path):
     pack(folder / "vnect_cameras.zip", folder, [p.name for p in folder.iterdir()])
     cut(folder / "vnect_cameras.zip")
     report = prepare(copied, tmp_path / "out")
-    assert list(failures(report)) == ["S1/Seq1 masks"]
+    assert set(failures(report)) == {"S1/Seq1 masks", str(folder / "vnect_cameras.zip")}
     assert "damaged or incomplete" in dict(report.missing)[str(folder / "vnect_cameras.zip")]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("test_set.zip", "the archive is damaged or incomplete"), ("test_set.tgz", "unpack it: only .zip")],
+)
+def test_an_archive_that_cannot_be_read_fails_the_run(copied, download, tmp_path, name, reason):
+    """Beside what is whole, and all of it done."""
+    archive, dest = copied / name, tmp_path / "out"
+    source = shutil.copytree(download / "mpi_inf_3dhp_test_set", tmp_path / "mpi_inf_3dhp_test_set")
+    pack(
+        archive,
+        source,
+        [p.relative_to(source).as_posix() for p in source.rglob("*.*")],
+        "mpi_inf_3dhp_test_set/",
+    )
+    cut(archive)
+    report = prepare(copied, dest)
+    assert list(failures(report)) == [str(archive)]
+    assert failures(report)[str(archive)].startswith(reason)
+    assert list(report.done) == ["S1/Seq1 labels", "S1/Seq1 camera 0", "S1/Seq1 camera 2"]
+    assert list(failures(prepare(copied, dest))) == [str(archive)]
+    # Who asks for what is there lacks nothing.
+    assert not prepare(copied, dest, sequences=("S1/Seq1",)).failed
 
 
 @pytest.mark.parametrize(
