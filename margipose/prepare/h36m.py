@@ -26,6 +26,7 @@ from margipose.prepare import Option, archives
 from margipose.prepare.archives import Member
 from margipose.prepare.h36m_poses import Sampling
 from margipose.prepare.h36m_sequence import ANNOTATIONS, KINDS, VIDEOS, Part, Raw, prepare_parts
+from margipose.prepare.lacking import lacking_job
 
 __all__ = ["ABOUT", "EXAMPLES", "OPTIONS", "plan"]
 
@@ -92,7 +93,7 @@ def plan(
         for member in archives.members(container, dest):
             if raw := Raw.of((folder / member.name).as_posix()):
                 files.setdefault(raw, member)
-    jobs, kept, skipped, missing = [], [], [], []
+    jobs, meant, kept, skipped, missing = [], [], [], [], []
     for subject in chosen:
         lacking = [
             kind
@@ -119,10 +120,16 @@ def plan(
         if lacking and undone:
             some = lacking if len(lacking) < len(KINDS) else ("Poses_*", VIDEOS)
             expected = ", ".join(_archive(kind, subject) for kind in some)
-            missing.append(Note(f"S{subject}", f"expected {expected}, or what they hold"))
+            note = Note(f"S{subject}", f"expected {expected}, or what they hold")
+            missing.append(note)
+            if subjects or len(lacking) < len(KINDS):
+                # It was meant to be there: that makes the run a failed one.
+                meant.append(lacking_job(*note))
         if streamed:
             streams = {kind: packed[subject, kind] for kind in KINDS if (subject, kind) in packed}
             jobs.append(_job(f"S{subject}", dest, streamed, streams, samplings[subject]))
+    if jobs or kept:  # else there is nothing to prepare
+        jobs += meant
     return Plan(jobs, kept, skipped, missing)
 
 

@@ -194,15 +194,39 @@ def test_a_subjects_own_folder_is_a_source(tree, monkeypatch):
 
 
 def test_archives_that_are_missing_are_named(archives, tmp_path, two_sequences):
+    """And fail the run, if other archives of that subject are there."""
     src = tmp_path / "src"
     shutil.copytree(archives, src)
     (src / "Videos_S11.tgz").unlink()
     (src / "Poses_D2_Positions_S11.tgz").unlink()
-    plan = h36m.plan(src, tmp_path / "d", subjects=["S1", "S11"])
-    assert [job.name for job in plan.jobs] == ["S1"]
-    assert list(plan.missing) == [
-        ("S11", "expected Poses_D2_Positions_S11.tgz, Videos_S11.tgz, or what they hold")
-    ]
+    lacking = [("S11", "expected Poses_D2_Positions_S11.tgz, Videos_S11.tgz, or what they hold")]
+    for options in ({"subjects": ["S1", "S11"]}, {}):
+        plan = h36m.plan(src, tmp_path / "d", **options)
+        assert [job.name for job in plan.jobs] == ["S1", "S11"]
+        assert [n for n in plan.missing if n.name == "S11"] == lacking
+    assert not (tmp_path / "d").exists()
+    report = prepare(src, tmp_path / "d")
+    assert list(report.done) == ["S1"]
+    assert report.failed == lacking
+    for name in ("Videos_S11.tgz", "Poses_D2_Positions_S11.tgz"):
+        shutil.copy(archives / name, src)
+    report = prepare(src, tmp_path / "d")
+    assert (list(report.done), report.failed) == (["S11"], [])
+
+
+def test_subjects_that_are_asked_for_have_to_be_there(archives, tmp_path, two_sequences, capsys):
+    src, dest = tmp_path / "src", tmp_path / "d"
+    shutil.copytree(archives, src, ignore=shutil.ignore_patterns("*_S11.tgz"))
+    assert command(src, dest, "--subjects", "S1,S11", "--dry-run") == 0
+    assert not dest.exists()
+    assert command(src, dest, "--subjects", "S1,S11") == 2
+    reason = "S11: expected Poses_*_S11.tgz, Videos_S11.tgz, or what they hold"
+    assert f"failed: 1\n  {reason}\n" in capsys.readouterr().out
+    assert command(src, dest) == 0
+    (tmp_path / "empty").mkdir()
+    assert command(tmp_path / "empty", tmp_path / "none", "--subjects", "S11") == 2
+    assert "found nothing to prepare" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_broken_videos_are_left_out(tmp_path, monkeypatch):
