@@ -161,7 +161,8 @@ def check_records(
             subject = int(records.ids["subject"][cameras[0].rows[0]])
             lengths.setdefault(subject, {})[sequence] = np.median([f.lengths_mm for f in facts], 0)
     forget_labels()
-    findings += [f for subject, of in lengths.items() for f in _constancy(subject, of)]
+    names = records.id_names.get("subject", {})
+    findings += [f for s, of in lengths.items() for f in _constancy(names.get(s, s), of)]
     return CheckReport(records.name, rows, _sorted(findings))
 
 
@@ -187,7 +188,7 @@ def _pictures(
     return {**look_at(decoded, workers, progress), **missing}
 
 
-def _constancy(subject: int, sequences: Mapping[str, NDArray]) -> Iterator[Finding]:
+def _constancy(subject: str | int, sequences: Mapping[str, NDArray]) -> Iterator[Finding]:
     """A person's bones ought to be as long in every sequence."""
     if len(sequences) < 2:
         return

@@ -63,7 +63,8 @@ def find_groups(records: Records) -> Iterator[Group]:
             directory = folder.parent.parent
             yield Group("/".join(directory.parts[-2:]), directory, camera, rows)
         else:
-            values = (f"{k} {v}" for k, v in zip(keys, table[rows[0]]) if k != "camera")
+            named = ((k, int(v)) for k, v in zip(keys, table[rows[0]]) if k != "camera")
+            values = (f"{k} {records.id_names.get(k, {}).get(v, v)}" for k, v in named)
             yield Group(", ".join(values) or "all", None, camera, rows)
 
 

@@ -1,5 +1,6 @@
 """Human3.6M, and sets in two dimensions."""
 
+import json
 import tarfile
 import warnings
 from dataclasses import replace
@@ -17,6 +18,7 @@ from margipose.data.columns import Repeated
 from margipose.data.mpi3d_files import list_sequences
 from margipose.skeleton import CANONICAL, H36M, MPI3D, convert, mirror
 from tests.check.made import found, shown
+from tests.check.test_poses import standing
 from tests.data.test_lsp import labels, photos
 
 
@@ -149,6 +151,28 @@ def test_sets_in_two_dimensions(people):
     shifted = records.intrinsics[:] + torch.tensor([0, 0, 1500.0, 0])
     moved = check_records(replace(flat, intrinsics=Repeated.constant(shifted[0], count)), images="none")
     assert moved.rows[0].outside > 0.3 and any("outside of their images" in f.what for f in moved.warnings)
+
+
+def test_findings_of_custom_sets_have_the_names_of_their_ids(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "0001.jpg")
+    samples = [
+        {
+            "image": "0001.jpg",
+            "camera": [300, 300, 32, 32],
+            "joints_cam_mm": dict(zip(CANONICAL.joints, person.tolist())),
+            "subject": "Ada",
+            "sequence": sequence,
+        }
+        for sequence, size in (("walk", 1), ("jump", 1.2))
+        for person in standing(4) * size
+    ]
+    document = {"format": "margipose-custom", "version": 1, "samples": samples}
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    report = check_dataset("custom", tmp_path)
+    named = [f"subject Ada, sequence {sequence}" for sequence in ("walk", "jump")]
+    assert [row.sequence for row in report.rows] == [f"train {name}" for name in named]
+    assert all("bones of subject Ada are" in f.what for f in report.findings)
+    assert [f.where for f in report.findings] == named
 
 
 def test_a_photo_that_is_lost_does_not_hide_its_split(tmp_path):
