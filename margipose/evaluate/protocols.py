@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from margipose.data.h36m_sequences import BROKEN_VIDEOS, CAMERAS
 from margipose.metrics import AUC_THRESHOLDS_MM
 from margipose.skeleton import CANONICAL, LSP, VNECT_14
 from margipose.spec import closest
@@ -123,6 +124,10 @@ class Protocol:
         joint_groups: names and joints of those that are also reported together.
         sequence: columns of `ids` that say which sequence a row belongs to. Intervals resample these.
         sequences: how many of them the whole set has; 0 for what is not counted.
+        filmed_by: the cameras that the whole set has of each sequence, for a protocol that does not choose
+            `cameras`; empty for what is not counted.
+        left_out: videos that even the whole set lacks, as they are damaged where it is published: the values
+            of `sequence`, then the camera.
         papers: keys of `papers.PAPERS`, and what each calls this protocol.
     """
 
@@ -146,6 +151,8 @@ class Protocol:
     joint_groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sequence: tuple[str, ...] = ()
     sequences: int = 0
+    filmed_by: tuple[int, ...] = ()
+    left_out: tuple[tuple[int, ...], ...] = ()
     papers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -235,6 +242,8 @@ _H36M = Protocol(
     joint_groups=_GROUPS_3D,
     sequence=("subject", "action", "subaction"),
     sequences=60,
+    filmed_by=CAMERAS,
+    left_out=tuple(sorted(BROKEN_VIDEOS)),
     papers=(
         ("margipose", "MPJPE; its P-MPJPE allowed mirroring: `h36m_original`"),
         ("sun2017", '"protocol 2"'),

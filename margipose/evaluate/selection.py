@@ -50,7 +50,7 @@ def scored(records: Records, protocol: Protocol) -> tuple[Records, Protocol]:
     elif not (protocol.subjects or protocol.cameras or protocol.stride):
         return records, protocol
     about = f"{protocol.about}; but of all of {records.name}, whatever subjects, cameras and frames it has"
-    return records, replace(protocol, subjects=(), cameras=(), stride=0, about=about)
+    return records, replace(protocol, subjects=(), cameras=(), filmed_by=(), stride=0, about=about)
 
 
 def _column(records: Records, protocol: Protocol, column: str) -> NDArray[np.integer]:
@@ -93,7 +93,38 @@ def differences(records: Records, protocol: Protocol) -> list[str]:
     if count < protocol.sequences:
         there = "is" if count == 1 else "are"
         found.append(f"{count} of the protocol's {protocol.sequences} sequences {there} there.")
+    return found + _missing_videos(records, protocol)
+
+
+def _missing_videos(records: Records, protocol: Protocol) -> list[str]:
+    """What to say of cameras that are missing, and of single videos that those there lack of the sequences
+    there."""
+    cameras = protocol.cameras or protocol.filmed_by
+    columns = (*protocol.sequence, "camera")
+    if not cameras or any(c not in records.ids for c in columns):
+        return []
+    found = []
+    rows = np.unique(np.stack([records.ids[c] for c in columns], 1), axis=0)
+    videos = {tuple(row) for row in rows[np.isin(rows[:, -1], cameras)].tolist()}
+    present = {camera for *_, camera in videos}
+    missing = [str(c) for c in cameras if c not in present]
+    if missing:
+        some = "cameras {} are" if len(missing) > 1 else "camera {} is"
+        found.append(f"The protocol's {some.format(', '.join(missing))} missing.")
+    sequences = {tuple(sequence) for *sequence, _ in videos}
+    expected = {(*sequence, camera) for sequence in sequences for camera in present}
+    if expected - videos - set(protocol.left_out):
+        left_out = [v for v in protocol.left_out if _scores_video(protocol, v)]
+        whole = protocol.sequences * len(cameras) - len(left_out)
+        there = "is" if len(videos) == 1 else "are"
+        found.append(f"{len(videos)} of the protocol's {whole} videos {there} there.")
     return found
+
+
+def _scores_video(protocol: Protocol, video: tuple[int, ...]) -> bool:
+    values = dict(zip((*protocol.sequence, "camera"), video))
+    chosen = (("subject", protocol.subjects), ("camera", protocol.cameras))
+    return all(not wanted or values[column] in wanted for column, wanted in chosen)
 
 
 def sequences_of(records: Records, protocol: Protocol) -> NDArray[np.int64]:

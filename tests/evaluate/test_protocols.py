@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from margipose.data import DATASETS
+from margipose.data.h36m_sequences import BROKEN_VIDEOS
 from margipose.evaluate import PAPERS, PROTOCOLS, get_protocol, labels, published, scored, select
 from margipose.evaluate.protocols import TORSO
 from margipose.evaluate.published import PUBLISHED
 from margipose.evaluate.selection import differences, groups_of, sequences_of
 from margipose.skeleton import CANONICAL, LSP, SKELETONS
-from tests.evaluate.made import h36m_records, mpii_records
+from tests.evaluate.made import CAMERAS, h36m_records, mpii_records
 
 DOCS = Path(__file__).parents[2] / "docs" / "protocols.md"
 
@@ -151,6 +152,64 @@ def test_records_that_are_not_the_protocols_are_named():
         "The protocol's subjects 11 are missing.",
         "4 of the protocol's 60 sequences are there.",
     ]
+
+
+def h36m_videos(stride=64):
+    """One row for each video of the test subjects, as the prepared set has them, and a second frame of it."""
+    videos = np.array(
+        [
+            (subject, action, take, camera, frame)
+            for subject in (9, 11)
+            for action in range(2, 17)
+            for take in (1, 2)
+            for camera in CAMERAS
+            for frame in (1, 1 + stride)
+            if (subject, action, take, camera) not in BROKEN_VIDEOS
+        ]
+    )
+    few = h36m_records((1,))
+    ids = dict(zip(("subject", "action", "subaction", "camera", "frame"), videos.T))
+    return dataclasses.replace(few.select(np.zeros(len(videos), int)), ids=ids)
+
+
+def test_missing_cameras_and_videos_are_named():
+    records, protocol = h36m_videos(), get_protocol("h36m")
+    camera, subject = records.ids["camera"], records.ids["subject"]
+    assert differences(records, protocol) == []
+    two = records.select(np.isin(camera, CAMERAS[:2]))
+    assert differences(two, protocol) == ["The protocol's cameras 58860488, 60457274 are missing."]
+    assert differences(records.select(camera != CAMERAS[2]), protocol) == [
+        "The protocol's camera 58860488 is missing."
+    ]
+    some = (subject == 11) & (records.ids["action"] == 16) & (camera == CAMERAS[3])
+    assert differences(records.select(~some), protocol) == ["237 of the protocol's 239 videos are there."]
+    eleven = records.select(~some & (subject == 11) & (camera != CAMERAS[1]))
+    assert differences(eleven, get_protocol("h36m_s11")) == [
+        "The protocol's camera 55011271 is missing.",
+        "87 of the protocol's 119 videos are there.",
+    ]
+    nameless = {c: v for c, v in records.ids.items() if c != "camera"}
+    assert differences(dataclasses.replace(records, ids=nameless), protocol) == []
+
+
+def test_cameras_that_a_protocol_does_not_score_are_not_missing():
+    """Nor the video that is damaged as it is published, whether it is there or not."""
+    for name in ("h36m_frontal", "h36m_every5", "h36m_s11", "h36m_original"):
+        protocol = get_protocol(name)
+        assert differences(select(h36m_videos(protocol.stride), protocol), protocol) == []
+    frontal = get_protocol("h36m_frontal")
+    records = select(h36m_videos(5), frontal)
+    assert differences(records.select(records.ids["action"] != 16), frontal) == [
+        "56 of the protocol's 60 sequences are there."
+    ]
+    own = dataclasses.replace(get_protocol("h36m"), name="mine", cameras=CAMERAS[:2])
+    assert differences(select(h36m_videos(), own), own) == []
+    records = h36m_videos()
+    some = (records.ids["action"] == 16) & (records.ids["camera"] == CAMERAS[0])
+    gone = select(records.select(~some), own)
+    assert differences(gone, own) == ["115 of the protocol's 119 videos are there."]
+    _, whatever = scored(dataclasses.replace(h36m_records((1, 2)), name="h36m/trainval"), own)
+    assert not whatever.filmed_by
 
 
 def test_a_sequence_is_one_performance_seen_by_all_cameras():

@@ -142,6 +142,14 @@ def test_tables_say_what_auc_can_reach_and_what_was_left_out(in_2d, evaluation):
     assert "4 of 30 poses lack the labels to be scored." in render(E.results_table(fewer), "text")
 
 
+def test_missing_cameras_are_noted(evaluation):
+    records = evaluation.records.select(evaluation.records.ids["camera"] != 60457274)
+    fewer = E.score_records(records.joints_cam_mm, records, evaluation.protocol)
+    note = "The protocol's camera 60457274 is missing."
+    assert note in E.results_table(fewer).notes
+    assert note in E.document(fewer)["notes"]
+
+
 def test_a_document_holds_everything(evaluation):
     found = json.loads(json.dumps(E.document(evaluation, model="m.safetensors"), allow_nan=False))
     assert found["model"] == "m.safetensors"
