@@ -273,9 +273,12 @@ def _frame_hint(
     if "frame" not in ids:
         return []
     column, count = list(ids).index("frame"), len(ours[0])
+    better = {}
     for shift, start in ((1, "0 instead of 1"), (-1, "1 instead of 0")):
         moved = [np.where(t == _UNKNOWN, t, t + shift) if i == column else t for i, t in enumerate(theirs)]
-        better = int((_lookup(_paired(ours, moved), count) >= 0).sum())
-        if better > matched:
-            return [f"Do its frames count from {start}? Then {better} of {count} would have one"]
-    return []
+        better[start] = int((_lookup(_paired(ours, moved), count) >= 0).sum())
+    # Either may find a few more where frames are missing here and there: the better one is meant.
+    start = max(better, key=better.__getitem__)
+    if better[start] <= matched:
+        return []
+    return [f"Do its frames count from {start}? Then {better[start]} of {count} would have one"]

@@ -148,6 +148,18 @@ def test_frames_that_count_from_another_number_are_not_merely_missing():
     assert len(found.records) == 224
 
 
+def test_of_two_other_numbers_of_frames_the_one_that_finds_more_is_asked_about():
+    """Each finds more than the frames as stated, which find none."""
+    records = h36m_records(frames=(1, 3, 5, 7))
+    for frames, question in (
+        ((2, 4, 6, 8), "1 instead of 0. Then 128 of 128"),
+        ((0, 2, 4, 6), "0 instead of 1. Then 128 of 128"),
+    ):
+        ids = h36m_records(frames=frames).ids
+        with pytest.raises(ValueError, match=f"no pose of .*Do its frames count from {question}"):
+            match(ids, records)
+
+
 @pytest.mark.parametrize("kind", [int, str])
 def test_numbers_are_names_where_a_column_has_names(kind, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
