@@ -11,10 +11,11 @@ a third value:
   for training. Splits are `train`, `val` and `trainval`; which photos validate is our choice: the last
   sixteenth of them.
 
-Either order of the first two dimensions is read, and photos may be PNG files (the extended set's version of
-high resolution has such). Joints that are not finite or lie outside of the photo are not valid. There is no
-camera; `margipose.data.flat` says which one is assumed. People are boxed by their valid joints, and left out
-if these are fewer than two.
+Either order of the first two dimensions is read, but for 3 x 14 x 2000 as the extended set: that is Leeds
+Sports Pose, of which only the occluded joints would be left. Photos may be PNG files (the extended set's
+version of high resolution has such). Joints that are not finite or lie outside of the photo are not valid.
+There is no camera; `margipose.data.flat` says which one is assumed. People are boxed by their valid joints,
+and left out if these are fewer than two.
 """
 
 from __future__ import annotations
@@ -82,7 +83,12 @@ def load_extended(root: str | Path, split: str = "train", *, universal: bool = F
     """The photos of a split of Leeds Sports Pose Extended; otherwise as `load`."""
     _check_split("lspet", split, EXTENDED_SPLITS)
     path = Path(root) / "joints.mat"
-    labels = read_labels(path, path)
+    labels, coordinates_first = _read(path, path)
+    if coordinates_first and len(labels) == LSP_PHOTOS:
+        raise ValueError(
+            f"{path}: key 'joints': expected 14 x 3 x N numbers of the extended set, got 3 x 14 x "
+            f"{LSP_PHOTOS}, as Leeds Sports Pose has (which is called lsp)"
+        )
     rows, first = np.arange(len(labels)), len(labels) - len(labels) // VALIDATING
     rows = {"train": rows[:first], "val": rows[first:], "trainval": rows}[split]
     visible = labels[..., 2]
@@ -111,6 +117,11 @@ def read_labels(file: str | Path | BinaryIO, where: str | Path) -> NDArray[np.fl
     Raises:
         ValueError: naming the file, if it is damaged or holds something else.
     """
+    return _read(file, where)[0]
+
+
+def _read(file: str | Path | BinaryIO, where: str | Path) -> tuple[NDArray[np.float64], bool]:
+    """`read_labels`, and whether the file has the 3 values before the joints."""
     from scipy.io import loadmat
 
     if isinstance(file, str | Path) and not Path(file).is_file():
@@ -126,7 +137,7 @@ def read_labels(file: str | Path | BinaryIO, where: str | Path) -> NDArray[np.fl
     order = {(len(LSP), 3): (2, 0, 1), (3, len(LSP)): (2, 1, 0)}.get(joints.shape[:2])
     if order is None or joints.ndim != 3 or not joints.size:
         raise ValueError(f"{key}: expected {expected}, got shape {joints.shape}")
-    return joints.transpose(order).astype(np.float64)
+    return joints.transpose(order).astype(np.float64), joints.shape[0] == 3
 
 
 def photo_numbers(names: Iterable[str], count: int, where: str | Path) -> dict[int, str]:

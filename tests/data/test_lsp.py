@@ -142,6 +142,18 @@ def test_the_other_order_of_dimensions_and_png_photos(extended):
     torch.testing.assert_close(found.joints_cam_mm, expected.joints_cam_mm)
 
 
+def test_leeds_sports_pose_is_not_taken_for_the_extended_set(leeds, tmp_path):
+    """Whose third value means the opposite; as many photos of the extended set are."""
+    for split in lsp.EXTENDED_SPLITS:
+        refused(
+            lambda split=split: load_records("lspet", leeds, split),
+            f"^{leeds}/joints.mat: key 'joints': .*3 x 14 x 2000, as Leeds Sports Pose has .*called lsp",
+        )
+    (tmp_path / "images").symlink_to(leeds / "images")
+    savemat(tmp_path / "joints.mat", {"joints": labels(2000)})
+    assert len(load_records("lspet", tmp_path, "trainval")) == 2000
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
