@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from margipose.data.hdf5 import one_line
 from margipose.data.mpi3d_calibration import CameraCalibration, write_calibration
@@ -104,6 +104,8 @@ def _write_image(member: Member, path: Path, size: int, calibration: CameraCalib
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind, picture = image.format, np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:  # names the object that it was read from, not the file
+        raise ValueError(f"{member}: not an image that can be decoded (unknown format)") from error
     except Exception as error:  # damaged images come to light in every way that there is
         raise ValueError(f"{member}: not an image that can be decoded ({one_line(error)})") from error
     height, width = picture.shape[:2]

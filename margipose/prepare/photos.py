@@ -92,11 +92,13 @@ def _copy_passing(container: Path, targets: Mapping[str, str], *, tick: Tick) ->
 
 
 def _write(member: Member, data: bytes, target: Path) -> None:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)):  # which reads the header
             pass
+    except UnidentifiedImageError as error:  # names the object that it was read from, not the file
+        raise ValueError(f"{member}: not an image (unknown format)") from error
     except Exception as error:  # damaged headers come to light in every way that there is
         raise ValueError(f"{member}: not an image ({one_line(error)})") from error
     with replacing(target) as temporary:

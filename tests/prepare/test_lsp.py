@@ -183,7 +183,7 @@ def test_photos_that_are_none_fail_and_the_others_are_kept(tmp_path, capsys):
     src = unpacked(tmp_path / "src", files)
     assert prepare(src, tmp_path / "out") == 2
     text = capsys.readouterr()
-    assert "im00600.jpg: not an image" in text.out
+    assert "im00600.jpg: not an image (unknown format)\n" in text.out
     assert not (tmp_path / "out/joints.mat").exists()
     assert len(list((tmp_path / "out/images").iterdir())) == 500 + 99 + 200
     (src / "images/im00600.jpg").write_bytes(photo(600))

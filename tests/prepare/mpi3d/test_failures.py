@@ -249,6 +249,10 @@ def test_bad_labels_stop_their_sequence_only(copied, download, somebody, tmp_pat
             "img_000004.jpg: not an image that can be decoded",
         ),
         (
+            lambda folder, labels: (folder / "imageSequence/img_000004.jpg").write_text("<html>404</html>"),
+            r"img_000004.jpg: not an image that can be decoded \(unknown format\)$",
+        ),
+        (
             lambda folder, labels: cv2.imwrite(
                 str(folder / "imageSequence/img_000004.jpg"), np.zeros((90, 160, 3), np.uint8)
             ),
