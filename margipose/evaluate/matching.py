@@ -22,6 +22,9 @@ Ids = Mapping[str, NDArray]
 
 _IDENTIFYING = ("subject", "action", "subaction", "sequence", "camera", "index", "person", "photo", "frame")
 
+_FRAMES_FROM_1 = ("h36m",)
+"""The data sets whose frames are known to count from 1."""
+
 _UNKNOWN = np.iinfo(np.int64).min
 
 
@@ -102,11 +105,12 @@ def match(
         ids: of the predictions.
         source: what to call the predictions in errors.
         allow_missing: leave records without a prediction out, as long as some have one.
-        check: ask about frames all the same, if counting them from another number would find more.
+        check: ask about frames all the same, if counting them from another number would find more, or if one
+            is 0 where the data set's count from 1.
 
     Raises:
         ValueError: for a column that the records do not have, ids that do not tell the records' rows apart,
-            two predictions of one row, or missing ones; the message says what to do.
+            two predictions of one row, missing ones, or frames to ask about; the message says what to do.
     """
     if not ids:
         raise ValueError(
@@ -151,7 +155,13 @@ def match(
     rows = np.flatnonzero(found >= 0)
     missing = count - len(rows)
     allowed = allow_missing and len(rows) > 0
-    frames = _frame_hint(ids, ours, theirs, len(rows)) if missing and (check or not allowed) else []
+    frames = []
+    if check or (missing and not allowed):
+        frames = _frame_hint(ids, ours, theirs, len(rows)) or _zero_hint(ids, theirs, records)
+    if frames and not missing:
+        raise ValueError(
+            f"{source}: {frames[0]}; if its frames are as stated, score the predictions unchecked"
+        )
     if (missing and not allowed) or frames:
         first = int(np.flatnonzero(found < 0)[0])
         hints += frames
@@ -270,9 +280,9 @@ def _frame_hint(
     ids: Ids, ours: list[NDArray[np.int64]], theirs: list[NDArray[np.int64]], matched: int
 ) -> list[str]:
     """A question, if frames counted from another number would find more."""
-    if "frame" not in ids:
+    column, count = _frame_column(ids), len(ours[0])
+    if column is None or matched == count:
         return []
-    column, count = list(ids).index("frame"), len(ours[0])
     better = {}
     for shift, start in ((1, "0 instead of 1"), (-1, "1 instead of 0")):
         moved = [np.where(t == _UNKNOWN, t, t + shift) if i == column else t for i, t in enumerate(theirs)]
@@ -282,3 +292,20 @@ def _frame_hint(
     if better[start] <= matched:
         return []
     return [f"Do its frames count from {start}? Then {better[start]} of {count} would have one"]
+
+
+def _zero_hint(ids: Ids, theirs: list[NDArray[np.int64]], records: Records) -> list[str]:
+    """A question, if one of the frames is before the data set's first.
+
+    Where every frame was predicted, each that is scored finds one, though it is its neighbour's.
+    """
+    column = _frame_column(ids)
+    if column is None or records.name.split("/")[0] not in _FRAMES_FROM_1 or (theirs[column] != 0).all():
+        return []
+    return [
+        f"Do its frames count from 0 instead of 1? One is frame 0, and those of {records.name} count from 1"
+    ]
+
+
+def _frame_column(ids: Ids) -> int | None:
+    return list(ids).index("frame") if "frame" in ids else None

@@ -196,7 +196,8 @@ def score_predictions(
             records are then fewer.
         check: compare size, position, orientation, sides and the order of joints with the labels, and ask if
             they suggest that the predictions are not what they are stated to be; see `plausibility`. Ask,
-            too, if other numbers of frames would match more of the records.
+            too, if other numbers of frames would match more of the records, or if one is 0 where the data
+            set's count from 1.
 
     Raises:
         ValueError: naming the source, if predictions do not suit the protocol, rows are missing or

@@ -148,6 +148,31 @@ def test_frames_that_count_from_another_number_are_not_merely_missing():
     assert len(found.records) == 224
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_frame_before_the_first_is_asked_about_though_nothing_is_missing(kind):
+    """Every frame, counted from 0: those that are scored are there, each as that before it."""
+    every = h36m_records(frames=range(140))
+    moved = {**every.ids, "frame": every.ids["frame"].astype(kind)}
+    made = predictions(every.joints_cam_mm.numpy(), ids=moved)
+    records = dataclasses.replace(
+        h36m_records(), joints_cam_mm=every.joints_cam_mm[np.isin(every.ids["frame"], (0, 64, 128))]
+    )
+    question = (
+        r"Do its frames count from 0 instead of 1\? One is frame 0, and those of h36m/test count from 1"
+    )
+    with pytest.raises(ValueError, match=f"^predictions: {question}; if its frames are as stated"):
+        score_predictions(made, records, PROTOCOL)
+    assert len(score_predictions(made, records, PROTOCOL, check=False).records) == 96
+    # Nor does it matter whether some are missing as well.
+    kept = np.flatnonzero(every.ids["frame"] < 128)
+    fewer = predictions(every.joints_cam_mm[kept].numpy(), ids={k: v[kept] for k, v in moved.items()})
+    with pytest.raises(ValueError, match=rf"only 64 of 96 poses .* unchecked\. {question}"):
+        score_predictions(fewer, records, PROTOCOL, allow_missing=True)
+    # Other sets may have a frame 0.
+    other = dataclasses.replace(records, name="custom/test")
+    assert match(moved, other, check=True).missing == 0
+
+
 def test_of_two_other_numbers_of_frames_the_one_that_finds_more_is_asked_about():
     """Each finds more than the frames as stated, which find none."""
     records = h36m_records(frames=(1, 3, 5, 7))
