@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from margipose.check.labels import Labels
 from margipose.skeleton import CANONICAL
 
-__all__ = ["Complaint", "PoseFacts", "compare", "facts_of", "judge", "judge_scale"]
+__all__ = [
+    "Complaint",
+    "PoseFacts",
+    "compare",
+    "facts_of",
+    "judge",
+    "judge_scale",
+    "judge_upright",
+    "upside_down",
+]
 
 FloatArray = NDArray[np.floating]
 
@@ -57,6 +66,9 @@ SPREAD_WARNING, SPREAD_ERROR, LEAST_POSES = 0.03, 0.25, 10
 ASYMMETRY_WARNING = 0.15
 FORWARD_SHARE, LEAST_BENT = 0.25, 12
 """Knees bend forwards; if fewer than this share of at least so many bent ones do, sides are exchanged."""
+
+UPSIDE_DOWN_SHARE, LEAST_JUDGED = 0.8, 12
+"""No more than this share of at least so many people stand on their heads."""
 
 REPROJECTION_WARNING, REPROJECTION_ERROR = 0.0015, 0.003
 """Median distance from 2D labels, relative to the image's width."""
@@ -187,6 +199,19 @@ def _judge_sides(joints: FloatArray) -> Iterator[Complaint]:
             f"left and right exchanged: {np.mean(bends <= 0):.0%} of bent knees bend backwards",
             np.unique(where),
         )
+
+
+def upside_down(joints: FloatArray) -> NDArray[np.bool_]:
+    """Of each row, whether the head is below the ankles, and not just because the person lies."""
+    ankles = (_joint(joints, "left_ankle") + _joint(joints, "right_ankle")) / 2
+    upwards = _joint(joints, "head_top") - ankles
+    return upwards[:, 1] > 0.5 * np.linalg.norm(upwards, axis=1)
+
+
+def judge_upright(down: NDArray[np.bool_]) -> Iterator[Complaint]:
+    """What is wrong with people of a whole set, of whom some are `upside_down`: labels may have y upwards."""
+    if len(down) >= LEAST_JUDGED and down.mean() > UPSIDE_DOWN_SHARE:
+        yield Complaint("warning", "most people are upside down: does y point down?", np.flatnonzero(down))
 
 
 # --- Against labels -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from margipose.check.labels import forget_labels
 from margipose.check.pictures import Picture, contact_sheet, look_at
+from margipose.check.poses import judge_upright
 from margipose.check.report import CheckReport, Finding
 from margipose.check.sequences import Checked, Group, find_groups, row_of, usable_masks
 from margipose.data import DATASETS, h36m, load_records, lsp, mpii
@@ -133,7 +134,7 @@ def check_records(
     Images have to be there and whole, and so do the masks that training uses. Joints must be numbers, in
     front of the camera, of human size; they must project to their 2D labels where the set has some, with the
     person's own left on the left. Sizes have to agree with the universal skeletons' and from sequence to
-    sequence.
+    sequence. Most people's heads should not be below their ankles.
 
     Args:
         records: with each person's own size (`universal=False`).
@@ -149,12 +150,13 @@ def check_records(
         raise ValueError(f"images: expected {', '.join(get_args(ImageCheck))}, got {images!r}")
     groups = list(find_groups(records))
     pictures = _pictures(records, groups, images, workers, progress)
-    rows, findings = [], []
+    rows, findings, everyone = [], [], []
     lengths: dict[int, dict[str, NDArray]] = {}
     for sequence in dict.fromkeys(g.sequence for g in groups):
         cameras = [g for g in groups if g.sequence == sequence]
         checked = [Checked(records, name, g, pictures) for g in cameras]
         findings += [f for c in checked for f in c.findings]
+        everyone += checked
         rows.append(row_of(sequence, checked, pictures is not None))
         facts = [c.facts for c in checked if c.facts is not None]
         if facts and "subject" in records.ids:
@@ -163,7 +165,16 @@ def check_records(
     forget_labels()
     names = records.id_names.get("subject", {})
     findings += [f for s, of in lengths.items() for f in _constancy(names.get(s, s), of)]
+    findings += _upright(records, everyone)
     return CheckReport(records.name, rows, _sorted(findings))
+
+
+def _upright(records: Records, checked: Sequence[Checked]) -> Iterator[Finding]:
+    """Somebody may do a handstand in a sequence, but not in most of them."""
+    if checked:
+        posed = np.concatenate([c.posed for c in checked])
+        for severity, what, rows in judge_upright(np.concatenate([c.upside_down for c in checked])):
+            yield Finding(severity, str(records.images[int(posed[rows[0]])]), what, len(rows))
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

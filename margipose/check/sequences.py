@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from margipose.camera import project
 from margipose.check.labels import official_labels
 from margipose.check.pictures import Picture, camera_sizes
-from margipose.check.poses import Complaint, PoseFacts, compare, facts_of, judge, judge_scale
+from margipose.check.poses import Complaint, PoseFacts, compare, facts_of, judge, judge_scale, upside_down
 from margipose.check.report import Finding, SequenceRow
 from margipose.composite import MASKS
 from margipose.data.mpi3d_files import read_index
@@ -69,7 +69,11 @@ def find_groups(records: Records) -> Iterator[Group]:
 
 
 class Checked:
-    """What is found about a group; its facts are None where there are no poses in 3D."""
+    """What is found about a group; where there are no poses in 3D, its facts are None.
+
+    Attributes:
+        posed, upside_down: rows of the poses, and whether each has its head below.
+    """
 
     def __init__(
         self, records: Records, name: str, group: Group, pictures: Mapping[str, Picture] | None
@@ -78,6 +82,7 @@ class Checked:
         self.findings: list[Finding] = []
         self.missing = self.unreadable = self.joints = self.invalid = self.outside = 0
         self.facts: PoseFacts | None = None
+        self.posed, self.upside_down = group.rows[:0], np.zeros(0, bool)
         self.reprojection_px: float | None = None
         self.scale: float | None = None
         if pictures is not None:
@@ -211,6 +216,7 @@ class Checked:
             self._add("warning", text, self.group.rows)
             return
         facts = self.facts = facts_of(joints)
+        self.posed, self.upside_down = rows, upside_down(joints)
         self._complain(judge(joints, facts), rows)
         group, records = self.group, self.records
         if group.directory is None or not name:

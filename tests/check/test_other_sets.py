@@ -153,8 +153,9 @@ def test_sets_in_two_dimensions(people):
     assert moved.rows[0].outside > 0.3 and any("outside of their images" in f.what for f in moved.warnings)
 
 
-def test_findings_of_custom_sets_have_the_names_of_their_ids(tmp_path):
-    Image.new("RGB", (64, 64)).save(tmp_path / "0001.jpg")
+def custom(root, people):
+    """A custom set in space, of canonical joints by sequence."""
+    Image.new("RGB", (64, 64)).save(root / "0001.jpg")
     samples = [
         {
             "image": "0001.jpg",
@@ -163,16 +164,31 @@ def test_findings_of_custom_sets_have_the_names_of_their_ids(tmp_path):
             "subject": "Ada",
             "sequence": sequence,
         }
-        for sequence, size in (("walk", 1), ("jump", 1.2))
-        for person in standing(4) * size
+        for sequence, several in people.items()
+        for person in several
     ]
     document = {"format": "margipose-custom", "version": 1, "samples": samples}
-    (tmp_path / "annotations.json").write_text(json.dumps(document))
-    report = check_dataset("custom", tmp_path)
+    (root / "annotations.json").write_text(json.dumps(document))
+    return root
+
+
+def test_findings_of_custom_sets_have_the_names_of_their_ids(tmp_path):
+    report = check_dataset("custom", custom(tmp_path, {"walk": standing(4), "jump": standing(4) * 1.2}))
     named = [f"subject Ada, sequence {sequence}" for sequence in ("walk", "jump")]
     assert [row.sequence for row in report.rows] == [f"train {name}" for name in named]
     assert all("bones of subject Ada are" in f.what for f in report.findings)
     assert [f.where for f in report.findings] == named
+
+
+def test_custom_sets_whose_y_axis_points_up(tmp_path):
+    up = standing(8) * (-1, -1, 1)
+    report = check_dataset("custom", custom(tmp_path, {"walk": up, "jump": up}))
+    (warning,) = report.findings
+    assert (warning.severity, warning.count) == ("warning", 16)
+    assert warning.what == "most people are upside down: does y point down?"
+    # One of several sequences may well be a handstand.
+    mixed = {"walk": standing(8), "handstand": np.concatenate([up, up])}
+    assert not check_dataset("custom", custom(tmp_path, mixed)).findings
 
 
 def test_a_photo_that_is_lost_does_not_hide_its_split(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from margipose.check.poses import TYPICAL_MM, facts_of, judge
+from margipose.check.poses import TYPICAL_MM, facts_of, judge, judge_upright, upside_down
 from margipose.skeleton import CANONICAL, mirror
 
 
@@ -53,3 +53,14 @@ def test_exchanged_sides_of_standing_people():
     swapped = mirror(torch.from_numpy(standing()), CANONICAL).numpy()
     assert complaints(swapped) == {"left and right exchanged": "error"}
     assert complaints(swapped[:3]) == {}, "too few knees to tell"
+
+
+def test_people_whose_y_axis_points_up():
+    def told(people):
+        return [c.what for c in judge_upright(upside_down(people))]
+
+    turned = standing(15) * (-1, -1, 1)  # without exchanging sides
+    assert told(turned) == ["most people are upside down: does y point down?"]
+    assert told(turned[:11]) == [], "too few to tell"
+    assert told(np.concatenate([turned[:12], standing(3)])) == [], "some do stand on their heads"
+    assert told(standing(15)) == told(standing(15)[..., [1, 0, 2]]) == []
