@@ -51,7 +51,7 @@ __all__ = ["run_demo"]
 FRAMES = 1600
 SIZE_PX = 192
 SEED = 0
-NAMES = ("lite_model", "mpi3d", "adamw")
+NAMES = ("lite_deep_model", "mpi3d", "adamw")
 START = "lite-synthetic"
 COLUMNS = ("mpjpe", "p_mpjpe", "pck", "auc")
 SHOWN_JOINT = "left_wrist"
@@ -66,7 +66,8 @@ def _settings(dest: Path) -> dict[str, Any]:
         "epochs": 3,
         "examples_per_epoch": 1280,
         "batch_size": 16,
-        "lr": 5e-4,
+        "lr": 1e-4,
+        "frozen_stride": 8,
         "workers": 0,
         # So few steps are better spent on one kind of background.
         **{f"composite.{part}": 0.0 for part in ("background", "upper_body", "lower_body")},
@@ -92,7 +93,7 @@ def run_demo(dest: Path, say: Callable[[str], None]) -> Path:
 
         make_synthetic(data, FRAMES, SEED, workers=2, size=SIZE_PX, progress=progress)
     config = combine(NAMES, _settings(dest))
-    say(f"2/4 training the lite network in {config.run_dir}: {config.epochs} epochs, then evaluating it")
+    say(f"2/4 training a small network in {config.run_dir}: {config.epochs} epochs, then evaluating it")
     result = fit(config, progress=True)
     assert result.evaluation is not None
     evaluation = result.evaluation
@@ -126,7 +127,7 @@ def _write_page(dest: Path, config: TrainConfig, weights: Path, evaluation: Eval
     image = read_image(records.images[row])
     crop, intrinsics = PoseDataset(records, config.input).frame(row, image.shape[1::-1])
     label_px = project(label, intrinsics).numpy()
-    side = float(crop.scale) * min(image.shape[:2])
+    side = float(crop.scale) * config.input.zoom * min(image.shape[:2])
     left, top = (crop.centre_px - (side - 1) / 2).tolist()
     found = predict_image(checkpoint.load(weights), image, (left, top, side, side), intrinsics.tolist())
     error = evaluation.values["mpjpe"][row]
