@@ -113,6 +113,7 @@ def _missing_videos(records: Records, protocol: Protocol) -> list[str]:
         found.append(f"The protocol's {some.format(', '.join(missing))} missing.")
     sequences = {tuple(sequence) for *sequence, _ in videos}
     expected = {(*sequence, camera) for sequence in sequences for camera in present}
+    videos -= set(protocol.left_out)  # of which somebody may have a mended one
     if expected - videos - set(protocol.left_out):
         left_out = [v for v in protocol.left_out if _scores_video(protocol, v)]
         whole = protocol.sequences * len(cameras) - len(left_out)

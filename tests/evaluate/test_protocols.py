@@ -183,6 +183,11 @@ def test_missing_cameras_and_videos_are_named():
     ]
     some = (subject == 11) & (records.ids["action"] == 16) & (camera == CAMERAS[3])
     assert differences(records.select(~some), protocol) == ["237 of the protocol's 239 videos are there."]
+    row = np.flatnonzero(~some)[[0]]
+    mended = records.select(np.concatenate([np.flatnonzero(~some), row]))
+    for column, value in zip(("subject", "action", "subaction", "camera"), min(BROKEN_VIDEOS)):
+        mended.ids[column][-1] = value
+    assert differences(mended, protocol) == ["237 of the protocol's 239 videos are there."]
     eleven = records.select(~some & (subject == 11) & (camera != CAMERAS[1]))
     assert differences(eleven, get_protocol("h36m_s11")) == [
         "The protocol's camera 55011271 is missing.",
