@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from margipose import checkpoint
+from margipose.appearance import AppearanceRanges
 from margipose.backbones import Pretrained
 from margipose.composite import CompositeRanges
 from margipose.data import DATASETS
@@ -50,6 +51,7 @@ class TrainConfig:
             things that cover the person, by these probabilities.
         backgrounds, cloth, objects: folders of pictures for that (objects: with transparency); made by
             chance if empty.
+        appearance: ... and of blur, noise, other colours and the like, by these probabilities.
         epochs, examples_per_epoch, batch_size: how long; a last partial batch is dropped. Several processes
             share each batch, so that neither it nor the learning rate depends on how many there are.
         optimiser, lr, momentum, weight_decay: `momentum` is the first beta of adamw.
@@ -99,6 +101,7 @@ class TrainConfig:
     backgrounds: str = ""
     cloth: str = ""
     objects: str = ""
+    appearance: AppearanceRanges = field(default_factory=AppearanceRanges)
     epochs: int = 150
     examples_per_epoch: int = 32_000
     batch_size: int = 32

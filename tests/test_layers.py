@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "margipose"
 LAYERS = [
     {"dsnt", "geometry", "skeleton", "backbones", "spec", "schedule", "files"},
     {"camera", "metrics", "losses", "heads", "jobs", "textures"},
-    {"crops", "augment", "composite", "model", "mirrored", "data", "checkpoint"}
+    {"crops", "augment", "appearance", "composite", "model", "mirrored", "data", "checkpoint"}
     | {"legacy", "chatterbox", "headed", "weights"},
     {"config", "train", "evaluate", "infer", "draw", "export", "synthetic", "page", "prepare", "check"},
     {"view"},

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from margipose.appearance import AppearanceRanges, change_appearance
 from margipose.augment import (
     NO_COLOUR_CHANGE,
     AugmentRanges,
@@ -101,6 +102,7 @@ class PoseDataset(Dataset[Sample]):
         composite: how often backgrounds and clothes are replaced, where the records have masks that are
             good enough, and parts of the image covered; None for never.
         textures: where new backgrounds, cloth and objects come from.
+        appearance: how often an image is made to look otherwise; None for never.
         seed: of the augmentation.
         original_spine: see `skeleton.convert_valid`.
 
@@ -119,6 +121,7 @@ class PoseDataset(Dataset[Sample]):
         *,
         composite: CompositeRanges | None = None,
         textures: Textures | None = None,
+        appearance: AppearanceRanges | None = None,
         original_spine: bool = False,
     ) -> None:
         self.spec = spec
@@ -126,6 +129,7 @@ class PoseDataset(Dataset[Sample]):
         self.records = records.converted(self.skeleton, original_spine=original_spine)
         self._source = records
         self.augment, self.composite, self.textures = augment, composite, textures or Textures()
+        self.appearance = appearance
         self.seed = seed
 
     def __len__(self) -> int:
@@ -160,7 +164,10 @@ class PoseDataset(Dataset[Sample]):
             flags = [False] * len(MASKS) if usable is None else usable[person.index].tolist()
             rng = np.random.default_rng((*chance, 1))
             pixels = compose(pixels, masks, flags, self.composite, self.textures, rng)
-        return self._sample(person, crop, adjust_colour(pixels, colour))
+        pixels = adjust_colour(pixels, colour)
+        if self.appearance is not None:
+            pixels = change_appearance(pixels, self.appearance, np.random.default_rng((*chance, 2)))
+        return self._sample(person, crop, pixels)
 
     def multi_crop(
         self, index: int, only: Sequence[int] | None = None, turn_deg: float = 0.0

@@ -44,5 +44,11 @@ def _load_training(config: TrainConfig, name: str, textures: Textures) -> PoseDa
     ranges = replace(RANGES_3D if records.has_depth else RANGES_2D, upright=config.upright)
     ranges = ranges.scaled(config.augment_amount)
     return PoseDataset(
-        records, config.input, ranges, config.seed, composite=config.composite, textures=textures
+        records,
+        config.input,
+        ranges,
+        config.seed,
+        composite=config.composite,
+        textures=textures,
+        appearance=config.appearance,
     )

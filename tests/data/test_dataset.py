@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from margipose import data
+from margipose.appearance import AS_IT_IS, AppearanceRanges
 from margipose.augment import RANGES_3D
 from margipose.camera import lean_deg, project, root_depth_from_height
 from margipose.composite import NO_CHANGES, CompositeRanges
@@ -320,6 +321,23 @@ def test_backgrounds_and_clothes_change_but_people_stay(people):
         changed = (a.image - c.image).abs().amax(0).numpy()
         assert changed[outside].max() < 0.05
         assert (changed[inside] > 0.1).mean() > 0.2
+
+
+def test_looks_change_but_nothing_moves(people):
+    records, spec = data.load_records("mpi3d", people, "train"), InputSpec(96, 96)
+    plain = PoseDataset(records, spec, RANGES_3D, seed=3)
+    looks = AppearanceRanges(tone=1, noise=1)
+    other = PoseDataset(records, spec, RANGES_3D, seed=3, appearance=looks)
+    never = PoseDataset(records, spec, RANGES_3D, seed=3, appearance=AS_IT_IS)
+    again = PoseDataset(records, spec, RANGES_3D, seed=3, appearance=looks)
+    for draw in (Draw(0, 5), Draw(7, 2)):
+        a, b = plain[draw], other[draw]
+        for x, y in zip(a[1:], b[1:]):
+            assert all(map(torch.equal, x, y)) if isinstance(x, tuple) else torch.equal(x, y)
+        assert torch.equal(never[draw].image, a.image)
+        assert torch.equal(again[draw].image, b.image)
+        assert (a.image - b.image).abs().mean() > 0.05
+    assert not torch.equal(other[Draw(0, 5)].image, other[Draw(0, 6)].image)
 
 
 def test_masks_that_are_missing_are_not_used(people, tmp_path):
