@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_place", "is_temporary", "locked", "naming", "replacing", "sweep", "to_disk"]
+__all__ = ["check_place", "is_temporary", "locked", "names_in", "naming", "replacing", "sweep", "to_disk"]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 _POLL_S = 0.05
@@ -61,6 +61,13 @@ def check_place(path: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{path}: cannot be written ({there}: {reason})") from error
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names of all that is in a folder; none, if there is no such folder."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return {path.name for path in Path(folder).iterdir()}
+    return set()
 
 
 def is_temporary(name: str) -> bool:

@@ -29,6 +29,7 @@ class Option:
         default: without it.
         fixed: whether the files depend on it, so that a folder must be finished with the value with which
             it was begun. What only chooses parts is not.
+        newer: than folders that should still be gone on with: it is noted in them only where it is used.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Option:
     help: str
     default: Any = None
     fixed: bool = True
+    newer: bool = False
 
 
 PREPARERS: Mapping[str, str] = MappingProxyType(
@@ -76,5 +78,6 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         options: keywords of its `plan`; of those that are left out, the defaults count.
     """
-    module = get_preparer(name)
-    return {"prepared": name, **{o.name: options.get(o.name, o.default) for o in module.OPTIONS if o.fixed}}
+    values = {o: options.get(o.name, o.default) for o in get_preparer(name).OPTIONS if o.fixed}
+    noted = {o.name: v for o, v in values.items() if not o.newer or v != o.default}
+    return {"prepared": name, **noted}

@@ -8,11 +8,12 @@ All cameras of a sequence keep the same frames. They are chosen by the universal
 sees it (the first whose file can be read): what the others see differs by a rigid motion, which leaves
 distances alone, and in the rounding of the files. What an earlier run chose stays. A camera's images end
 where its poses or its video end, which differ by a few frames.
+
+Without images, only poses are needed, and a camera's rows end where its poses do.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -20,12 +21,12 @@ from pathlib import Path
 
 from margipose.data.h36m import SPLITS
 from margipose.data.h36m_sequences import BASE_NAMES, BROKEN_VIDEOS, CAMERAS
-from margipose.data.hdf5 import names, open_hdf5
 from margipose.jobs import Job, Note, Plan
 from margipose.prepare import Option, archives
 from margipose.prepare.archives import Member
+from margipose.prepare.h36m_files import KINDS, VIDEOS, Part, Raw, cameras_done
 from margipose.prepare.h36m_poses import Sampling
-from margipose.prepare.h36m_sequence import ANNOTATIONS, KINDS, VIDEOS, Part, Raw, prepare_parts
+from margipose.prepare.h36m_sequence import prepare_parts
 from margipose.prepare.lacking import lacking_job
 
 __all__ = ["ABOUT", "EXAMPLES", "OPTIONS", "plan"]
@@ -36,7 +37,8 @@ EXAMPLES = """\
 margipose prepare h36m downloads data/h36m --dry-run
 margipose prepare h36m downloads data/h36m --workers 4
 margipose prepare h36m downloads data/h36m-test --subjects S9,S11
-margipose prepare h36m downloads data/h36m-10fps --stride 5"""
+margipose prepare h36m downloads data/h36m-10fps --stride 5
+margipose prepare h36m downloads data/h36m-labels --labels-only --every-frame"""
 
 OPTIONS = (
     Option("subjects", "names", "only these, such as S9,S11 (default: all seven)", (), fixed=False),
@@ -47,6 +49,7 @@ OPTIONS = (
         "float",
         "of S1, S5, S6, S7 and S8, keep frames in which some joint has moved so far, in mm (default: 40)",
     ),
+    Option("labels_only", "flag", "make no images: no video is needed", False, newer=True),
 )
 
 _SUBJECTS = tuple(sorted(SPLITS["trainval"] + SPLITS["test"]))
@@ -64,6 +67,7 @@ def plan(
     every_frame: bool = False,
     stride: int | None = None,
     move_mm: float | None = None,
+    labels_only: bool = False,
 ) -> Plan:
     """What there is to do; changes nothing, and does not look into packed archives.
 
@@ -75,34 +79,37 @@ def plan(
         stride: keep every so many frames, beginning with the first. 64 by default for S9 and S11.
         move_mm: for the others, keep frames in which some joint of the universal pose has moved as far
             since the last one kept. 40 by default, unless there is a `stride`.
+        labels_only: make no images.
 
     Raises:
         ValueError: for options that do not fit, or a source that cannot be read.
     """
     chosen = _subjects(subjects)
     samplings = _samplings(every_frame, stride, move_mm)
+    kinds = tuple(kind for kind in KINDS if not (labels_only and kind == VIDEOS))
     files: dict[Raw, Member] = {}
     packed: dict[tuple[int, str], Path] = {}
     for container in archives.containers(src, dest):
         if archives.is_streamed(container):
-            if found := _ARCHIVE.fullmatch(container.name):
+            if (found := _ARCHIVE.fullmatch(container.name)) and found[1] in kinds:
                 packed[int(found[2]), found[1]] = container
             continue
         # A subject's own folder, or an archive of what is in it, is as good a source.
         folder = (container if container.is_dir() else container.parent).absolute()
         for member in archives.members(container, dest):
-            if raw := Raw.of((folder / member.name).as_posix()):
+            raw = Raw.of((folder / member.name).as_posix())
+            if raw and raw.kind in kinds:
                 files.setdefault(raw, member)
     jobs, meant, kept, skipped, missing = [], [], [], [], []
     for subject in chosen:
         lacking = [
             kind
-            for kind in KINDS
+            for kind in kinds
             if (subject, kind) not in packed and not any(r[:2] == (kind, subject) for r in files)
         ]
         streamed, undone = [], False
         for part in _parts(subject, files):
-            done = set(part.cameras) <= _cameras_in(Path(dest) / str(part) / ANNOTATIONS)
+            done = set(part.cameras) <= cameras_done(Path(dest) / str(part), not labels_only)
             undone |= not done
             if done or not lacking:
                 broken = [c for c in CAMERAS if c not in part.cameras]
@@ -111,23 +118,23 @@ def plan(
                 kept.append(str(part))
             elif lacking:
                 continue
-            elif any(r not in part.files and (subject, r.kind) in packed for r in _raws(part)):
+            elif any(r not in part.files and (subject, r.kind) in packed for r in part.raws()):
                 streamed.append(part)
             elif part.files:
-                jobs.append(_job(str(part), dest, [part], {}, samplings[subject]))
+                jobs.append(_job(str(part), dest, [part], {}, samplings[subject], not labels_only))
             else:
-                missing.append(Note(str(part), f"expected S{subject}/.../{_raws(part)[0].base}.<camera>.*"))
+                missing.append(Note(str(part), f"expected S{subject}/.../{part.raws()[0].base}.<camera>.*"))
         if lacking and undone:
-            some = lacking if len(lacking) < len(KINDS) else ("Poses_*", VIDEOS)
+            some = lacking if len(lacking) < len(kinds) else ("Poses_*", *({VIDEOS} & {*kinds}))
             expected = ", ".join(_archive(kind, subject) for kind in some)
             note = Note(f"S{subject}", f"expected {expected}, or what they hold")
             missing.append(note)
-            if subjects or len(lacking) < len(KINDS):
+            if subjects or len(lacking) < len(kinds):
                 # It was meant to be there: that makes the run a failed one.
                 meant.append(lacking_job(*note))
         if streamed:
-            streams = {kind: packed[subject, kind] for kind in KINDS if (subject, kind) in packed}
-            jobs.append(_job(f"S{subject}", dest, streamed, streams, samplings[subject]))
+            streams = {kind: packed[subject, kind] for kind in kinds if (subject, kind) in packed}
+            jobs.append(_job(f"S{subject}", dest, streamed, streams, samplings[subject], not labels_only))
     if jobs or kept:  # else there is nothing to prepare
         jobs += meant
     return Plan(jobs, kept, skipped, missing)
@@ -162,30 +169,26 @@ def _parts(subject: int, files: dict[Raw, Member]) -> list[Part]:
         if s == subject:
             cameras = tuple(c for c in CAMERAS if (s, action, subaction, c) not in BROKEN_VIDEOS)
             part = Part(s, action, subaction, cameras, {})
-            parts.append(part._replace(files={r: files[r] for r in _raws(part) if r in files}))
+            parts.append(part._replace(files={r: files[r] for r in part.raws() if r in files}))
     return parts
-
-
-def _raws(part: Part) -> list[Raw]:
-    return [part.raw(kind, camera) for kind in KINDS for camera in part.cameras]
 
 
 def _archive(kind: str, subject: int) -> str:
     return f"{'Poses_' if kind in KINDS and kind != VIDEOS else ''}{kind}_S{subject}.tgz"
 
 
-def _cameras_in(path: Path) -> set[int]:
-    """The cameras that a sequence's labels cover."""
-    with contextlib.suppress(ValueError), open_hdf5(path) as file:
-        return {int(name) for name in names(file, "intrinsics", "cameras")}
-    return set()
-
-
-def _job(name: str, dest: str | Path, parts: list[Part], streams: dict[str, Path], sampling: Sampling) -> Job:
+def _job(
+    name: str,
+    dest: str | Path,
+    parts: list[Part],
+    streams: dict[str, Path],
+    sampling: Sampling,
+    with_images: bool,
+) -> Job:
     videos = [m for part in parts for raw, m in part.files.items() if raw.kind == VIDEOS]
     work = sum(m.size for m in videos)
     if VIDEOS in streams:
         work += streams[VIDEOS].stat().st_size
-    images = math.ceil(_FRAMES * sampling.share()) * sum(len(p.cameras) for p in parts)
-    args = (str(dest), tuple(parts), streams, sampling)
-    return Job(name, prepare_parts, args, max(work, 1), images * (_IMAGE_BYTES + _POSE_BYTES))
+    rows = math.ceil(_FRAMES * sampling.share()) * sum(len(p.cameras) for p in parts)
+    args = (str(dest), tuple(parts), streams, sampling, with_images)
+    return Job(name, prepare_parts, args, max(work, 1), rows * (_IMAGE_BYTES * with_images + _POSE_BYTES))

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from margipose.data.h36m import ACTIONS
-from margipose.data.h36m_sequences import BASE_NAMES
-from margipose.data.hdf5 import names, open_hdf5, read_numbers, reading, writing_hdf5
+from margipose.data.hdf5 import writing_hdf5
 from margipose.jobs import Note, PartsFailed, Tick
 from margipose.prepare import archives, video
-from margipose.prepare.archives import ArchiveError, Member
+from margipose.prepare.archives import ArchiveError
+from margipose.prepare.h36m_files import (
+    ANNOTATIONS,
+    DATASETS,
+    INTRINSICS,
+    METRIC,
+    PX,
+    UNIVERSAL,
+    VIDEOS,
+    Labels,
+    Part,
+    Raw,
+    image_path,
+    read_labels,
+)
 from margipose.prepare.h36m_poses import Intrinsics, Sampling, fit_intrinsics, read_pose
-from margipose.skeleton import H36M
 
-__all__ = ["ANNOTATIONS", "KINDS", "VIDEOS", "Part", "Raw", "prepare_parts"]
+__all__ = ["prepare_parts"]
 
-UNIVERSAL, METRIC, PX, VIDEOS = "D3_Positions_mono_universal", "D3_Positions_mono", "D2_Positions", "Videos"
-KINDS = (UNIVERSAL, METRIC, PX, VIDEOS)
-"""Kinds of raw files, as folders and archives are called."""
-
-_DATASETS = {UNIVERSAL: "pose/3d-univ", METRIC: "pose/3d", PX: "pose/2d"}
-_INTRINSICS = {METRIC: "intrinsics", UNIVERSAL: "intrinsics-univ"}
 _FIT_STEP = 8
 """Intrinsics are fitted to every frame that this divides, whichever are kept."""
 _APART = 25
@@ -37,51 +41,7 @@ _APART = 25
 _MAX_RMS_PX = {METRIC: 5.0, UNIVERSAL: 50.0}
 """Lens distortion amounts to some tenths of a pixel. Universal bones need not be as long as the person's."""
 
-_MEMBER = re.compile(
-    rf"(?:.*/)?S(\d+)/(?:MyPoseFeatures/|Poses_)?({'|'.join(KINDS)})/([^/]+)\.(\d+)\.(?:cdf|mp4)"
-)
-
-
 _Opener = Callable[[], contextlib.AbstractContextManager[BinaryIO]]
-
-ANNOTATIONS = "annot.h5"
-"""Written last: a sequence is finished for the cameras that it covers."""
-
-
-class Raw(NamedTuple):
-    """Which raw file: one of `KINDS`, of one camera."""
-
-    kind: str
-    subject: int
-    base: str
-    camera: int
-
-    @classmethod
-    def of(cls, name: str) -> Raw | None:
-        """What a file is, by its path in the download."""
-        found = _MEMBER.fullmatch(name)
-        return cls(found[2], int(found[1]), found[3], int(found[4])) if found else None
-
-    def __str__(self) -> str:
-        folder = self.kind if self.kind == VIDEOS else f"MyPoseFeatures/{self.kind}"
-        suffix = "mp4" if self.kind == VIDEOS else "cdf"
-        return f"S{self.subject}/{folder}/{self.base}.{self.camera}.{suffix}"
-
-
-class Part(NamedTuple):
-    """A sequence, the cameras that are wanted of it, and those of its raw files that lie open."""
-
-    subject: int
-    action: int
-    subaction: int
-    cameras: tuple[int, ...]
-    files: Mapping[Raw, Member]
-
-    def __str__(self) -> str:
-        return f"S{self.subject}/{ACTIONS[self.action]}-{self.subaction}"
-
-    def raw(self, kind: str, camera: int) -> Raw:
-        return Raw(kind, self.subject, BASE_NAMES[self.subject, self.action, self.subaction], camera)
 
 
 class _View:
@@ -104,37 +64,14 @@ class _View:
         return self.part.raw(kind, self.camera)
 
 
-class _Labels(NamedTuple):
-    """What `annot.h5` says of a camera: rows, by key, and intrinsics, by kind."""
-
-    columns: dict[str, NDArray]
-    intrinsics: dict[str, Intrinsics]
-
-
-def _read_labels(path: Path) -> dict[int, _Labels]:
-    """What earlier runs wrote, by camera; nothing, if there is no such file or it is damaged."""
-    with contextlib.suppress(ValueError), open_hdf5(path) as file:
-        camera = read_numbers(file, "camera", "a camera number per row", (None,), whole=True)
-        columns, n = {"camera": camera}, len(camera)
-        for key in ("frame", "subject", "action", "subaction"):
-            columns[key] = read_numbers(file, key, "a whole number per row", (n,), whole=True)
-        for kind, key in _DATASETS.items():
-            columns[key] = read_numbers(file, key, "a pose per row", (n, len(H36M), 2 if kind == PX else 3))
-        found = {}
-        for name in names(file, "intrinsics", "cameras"):
-            rows, intrinsics = camera == int(name), {}
-            for kind, key in _INTRINSICS.items():
-                values = read_numbers(file, f"{key}/{name}", "f_x, c_x, f_y, c_y", (4,), finite=True)
-                with reading(f"{path}: rms_px of {key}/{name}"):
-                    rms_px = float(file[f"{key}/{name}"].attrs["rms_px"])
-                intrinsics[kind] = Intrinsics(*values.tolist(), rms_px)
-            found[int(name)] = _Labels({key: values[rows] for key, values in columns.items()}, intrinsics)
-        return found
-    return {}
-
-
 def prepare_parts(
-    dest: str, parts: Sequence[Part], streams: Mapping[str, Path], sampling: Sampling, *, tick: Tick
+    dest: str,
+    parts: Sequence[Part],
+    streams: Mapping[str, Path],
+    sampling: Sampling,
+    with_images: bool = True,
+    *,
+    tick: Tick,
 ) -> dict[str, int]:
     """Prepare sequences of one subject.
 
@@ -143,17 +80,18 @@ def prepare_parts(
         streams: the archives, by kind, in which to find those files that do not lie open. They are read
             once, from beginning to end.
         sampling: which frames to keep.
+        with_images: without, no videos are needed.
         tick: gets the bytes of the videos that lie open, and of the archive of videos.
 
     Returns:
-        Numbers of sequences, cameras and images.
+        Numbers of sequences, cameras and images (poses, if there are none).
 
     Raises:
         PartsFailed: for cameras that lack a file or have a damaged one. The others are done: a sequence's
             `annot.h5` tells which cameras it covers. What it covers once, it covers from then on, and of
             a camera that also has its images no file is needed any more.
     """
-    work = _Work(Path(dest), parts, streams, sampling, tick)
+    work = _Work(Path(dest), parts, streams, sampling, with_images, tick)
     work.read_poses()
     work.read_videos()
     return work.finish()
@@ -161,9 +99,16 @@ def prepare_parts(
 
 class _Work:
     def __init__(
-        self, dest: Path, parts: Sequence[Part], streams: Mapping[str, Path], sampling: Sampling, tick: Tick
+        self,
+        dest: Path,
+        parts: Sequence[Part],
+        streams: Mapping[str, Path],
+        sampling: Sampling,
+        with_images: bool,
+        tick: Tick,
     ) -> None:
         self.dest, self.streams, self.sampling, self.tick = dest, streams, sampling, tick
+        self.with_images = with_images
         self.views: dict[str, list[_View]] = {}
         """By sequence: the cameras that are not finished."""
         self.earlier: dict[str, NDArray[np.int64]] = {}
@@ -173,22 +118,22 @@ class _Work:
         self.rows: dict[str, NDArray[np.int64]] = {}
         """By sequence: the frames whose poses are held, those to keep and those to fit cameras to."""
         self.damaged: dict[Path, str] = {}
-        self.counts = {"sequences": 0, "cameras": 0, "images": 0}
+        self.counts = {"sequences": 0, "cameras": 0, "images" if with_images else "poses": 0}
         for part in parts:
             frames = {
                 c: labels.columns["frame"] - 1
-                for c, labels in _read_labels(dest / str(part) / ANNOTATIONS).items()
+                for c, labels in read_labels(dest / str(part) / ANNOTATIONS).items()
             }
             finished = [c for c, kept in frames.items() if len(kept) and self.has_images(part, c, kept)]
             self.views[str(part)] = [_View(part, c) for c in part.cameras if c not in finished]
             self.earlier[str(part)] = max(frames.values(), key=len, default=np.array([], np.int64))
 
     def image(self, part: Part, camera: int, frame: int) -> Path:
-        return self.dest / str(part) / "imageSequence" / str(camera) / f"img_{frame + 1:06d}.jpg"
+        return image_path(self.dest / str(part), camera, frame + 1)
 
     def has_images(self, part: Part, camera: int, frames: NDArray[np.int64]) -> bool:
         # An image with its final name is whole, whatever happened to the run that wrote it.
-        return all(self.image(part, camera, int(i)).exists() for i in frames)
+        return not self.with_images or all(self.image(part, camera, int(i)).exists() for i in frames)
 
     def open_views(self) -> list[_View]:
         """Those that are neither given up nor complete."""
@@ -227,7 +172,7 @@ class _Work:
             view.trouble = str(error)
 
     def read_poses(self) -> None:
-        for kind in _DATASETS:
+        for kind in DATASETS:
             for view, name, opened, _ in self.each(kind):
                 self.tick(0)
                 try:
@@ -322,16 +267,16 @@ class _Work:
                 wanted = wanted[wanted < error.found]
         return wanted
 
-    def labels(self, view: _View) -> _Labels:
+    def labels(self, view: _View) -> Labels:
         """Of a camera that has its images."""
         n, rows = len(view.frames), np.searchsorted(self.rows[str(view.part)], view.frames)
         columns = {
             "camera": np.full(n, view.camera),
             "frame": view.frames + 1,
             **{k: np.full(n, getattr(view.part, k)) for k in ("subject", "action", "subaction")},
-            **{key: view.poses[kind][rows] for kind, key in _DATASETS.items()},
+            **{key: view.poses[kind][rows] for kind, key in DATASETS.items()},
         }
-        return _Labels(columns, view.intrinsics)
+        return Labels(columns, view.intrinsics)
 
     def write_labels(self, part: Part) -> None:
         """Write `annot.h5` of the cameras that have images, and of those that it covers already."""
@@ -339,19 +284,19 @@ class _Work:
         if not views:
             return
         path = self.dest / str(part) / ANNOTATIONS
-        found = {**_read_labels(path), **{v.camera: self.labels(v) for v in views}}
+        found = {**read_labels(path), **{v.camera: self.labels(v) for v in views}}
         # In the order in which one run would have them, whichever came first.
         found = {c: found[c] for c in part.cameras if c in found}
         with writing_hdf5(path) as file:
             for key in next(iter(found.values())).columns:
                 file[key] = np.concatenate([labels.columns[key] for labels in found.values()])
             for camera, labels in found.items():
-                for kind, key in _INTRINSICS.items():
+                for kind, key in INTRINSICS.items():
                     *values, rms_px = labels.intrinsics[kind]
                     file[f"{key}/{camera}"] = values
                     file[f"{key}/{camera}"].attrs["rms_px"] = rms_px
-        images = sum(len(labels.columns["frame"]) for labels in found.values())
-        for name, n in (("sequences", 1), ("cameras", len(found)), ("images", images)):
+        rows = sum(len(labels.columns["frame"]) for labels in found.values())
+        for name, n in zip(self.counts, (1, len(found), rows)):
             self.counts[name] += n
         for view in views:
             view.poses.clear()

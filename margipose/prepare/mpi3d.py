@@ -8,21 +8,25 @@ those videos), and `mpi_inf_3dhp_test_set/TS<subject>/` for the benchmark, with 
 Row n of the labels belongs to frame n of each video. Each camera keeps the frames in which the person is
 inside the image and has moved since the last one kept, without those that a studio flash spoils. Of the
 benchmark, which is scored on valid frames, it is exactly those.
+
+Without images, only labels and calibrations are needed; what a flash spoils is kept then, as nothing tells.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from margipose.data.mpi3d_files import read_index, sequence_dir
+from margipose.data.mpi3d_files import MASKS, image_path, mask_path, read_index, sequence_dir
 from margipose.data.mpi3d_sequences import CAMERAS, SEQUENCES, TEST_SIZES, MaskFlags, split_of, usable_cameras
+from margipose.files import names_in
 from margipose.jobs import Job, Note, Plan
 from margipose.prepare import Option
 from margipose.prepare.lacking import lacking_job
 from margipose.prepare.mpi3d_source import Source, TestVideo, TrainVideo, find_source
-from margipose.prepare.mpi3d_testset import prepare_test_video
+from margipose.prepare.mpi3d_testset import CAMERA, prepare_test_video
 from margipose.prepare.mpi3d_train import (
     ANNOTATIONS,
     CALIBRATION,
@@ -41,6 +45,7 @@ margipose prepare mpi3d downloads data/mpi3d --dry-run
 margipose prepare mpi3d downloads data/mpi3d --workers 4
 margipose prepare mpi3d downloads data/mpi3d --splits test
 margipose prepare mpi3d downloads data/mpi3d-s1 --subjects S1 --cameras 0,8 --no-masks
+margipose prepare mpi3d downloads data/mpi3d-labels --labels-only
 """
 
 OPTIONS = (
@@ -52,6 +57,7 @@ OPTIONS = (
     ),
     Option("size", "int", "height of the images, px (default: 768)", 768),
     Option("no_masks", "flag", "leave out the masks, by which background and clothing are replaced", False),
+    Option("labels_only", "flag", "make neither images nor masks: no video is needed", False, newer=True),
     Option("splits", "names", "only these, out of train,val,test", fixed=False),
     Option("subjects", "names", "only these, such as S1,TS3", fixed=False),
     Option("sequences", "names", "only these, such as S1/Seq2,TS3", fixed=False),
@@ -76,6 +82,7 @@ def plan(
     move_mm: float | None = None,
     size: int = 768,
     no_masks: bool = False,
+    labels_only: bool = False,
     splits: Sequence[str] | None = None,
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
@@ -88,7 +95,7 @@ def plan(
     Raises:
         ValueError: for options out of range, or if `src` has nothing of the data set.
     """
-    sampling = _sampling(every_frame, move_mm, size, not no_masks)
+    sampling = _sampling(every_frame, move_mm, size, not (no_masks or labels_only), not labels_only)
     numbers = _among("cameras", cameras, {str(c): c for c in _ALL_CAMERAS})
     train, test = _selected(splits, subjects, sequences)
     source = find_source(Path(src), Path(dest))
@@ -138,7 +145,7 @@ class _Findings:
         sampling: Sampling,
     ) -> None:
         name, facts = f"S{subject}/Seq{sequence}", SEQUENCES[subject, sequence]
-        wanted, done = usable_cameras(subject, sequence, cameras), _cameras_done(directory)
+        wanted, done = usable_cameras(subject, sequence, cameras), _cameras_done(directory, sampling)
         undone = [c for c in wanted if c not in (done or ())]
         if undone and video is None:
             self._absent.append(name)
@@ -153,8 +160,12 @@ class _Findings:
             return
         lacking = {} if done is not None else _lacking_labels(video)
         if not lacking:
-            ready = [c for c in undone if c in video.videos and (c in video.masks or not sampling.masks)]
-            lacking = _lacking_videos(video, undone, sampling.masks)
+            lacking = _lacking_videos(video, undone, sampling.masks) if sampling.images else {}
+            ready = [
+                c
+                for c in undone
+                if not sampling.images or (c in video.videos and (c in video.masks or not sampling.masks))
+            ]
             labels = f"{name} labels"
             if done is None and ready:
                 flags = facts.masks if sampling.masks else MaskFlags()
@@ -165,23 +176,24 @@ class _Findings:
             images = math.ceil(facts.num_frames * min(1, per_second / facts.fps))
             for camera in ready:
                 masks = video.masks[camera] if sampling.masks else None
-                args = (video.videos[camera], masks, directory, camera, sampling)
-                work = facts.num_frames * (2 if sampling.masks else 1)
+                args = (video.videos.get(camera), masks, directory, camera, sampling)
+                work = facts.num_frames * (sampling.images + sampling.masks) or 1
                 size = images * _stored_bytes(sampling)
                 self.jobs.append(Job(f"{name} camera {camera}", prepare_camera, args, work, size, (labels,)))
         self._add_lacking(name, lacking)
 
     def add_test(self, subject: int, video: TestVideo | None, directory: Path, sampling: Sampling) -> None:
         name = f"TS{subject}"
-        if _cameras_done(directory) is not None:
+        if CAMERA in (_cameras_done(directory, replace(sampling, masks=False)) or ()):
             self.kept.append(name)
         elif video is None:
             self._absent.append(name)
         elif video.annotations is None:
             self._add_lacking(name, {"": "no annot_data.mat"})
         else:
-            args = (subject, video.annotations, video.images, directory, sampling.size)
-            work = max(1, len(video.images))
+            images = video.images if sampling.images else None
+            args = (subject, video.annotations, images, directory, sampling.size)
+            work = max(1, len(images or ()))
             size = len(video.images) * _stored_bytes(sampling)
             self.jobs.append(Job(name, prepare_test_video, args, work, size))
 
@@ -213,30 +225,40 @@ def _listed(cameras: Sequence[int]) -> str:
     return f"camera{'s' if len(cameras) > 1 else ''} {', '.join(map(str, cameras))}"
 
 
-def _cameras_done(directory: Path) -> set[int] | None:
-    """The cameras that are finished, or None if not even the labels are."""
+def _cameras_done(directory: Path, sampling: Sampling) -> set[int] | None:
+    """The cameras that are finished and have all their files, or None if not even the labels are."""
     labels = [directory / CALIBRATION, directory / METADATA]
     if not all(path.is_file() for path in labels):
         return None
     try:
-        return set(read_index(directory / METADATA).interesting_frames)
+        frames = read_index(directory / METADATA).interesting_frames
     except ValueError:  # damaged since
         return None
+
+    def complete(camera: int) -> bool:
+        first = [image_path(directory, camera, 0)] * sampling.images
+        first += [mask_path(directory, kind, camera, 0) for kind in MASKS] * sampling.masks
+        names = {path.with_name("img_%06d" + path.suffix): names_in(path.parent) for path in first}
+        return all(p.name % (i + 1) in there for p, there in names.items() for i in frames[camera].tolist())
+
+    return {camera for camera in frames if complete(camera)}
 
 
 def _stored_bytes(sampling: Sampling) -> int:
     """Of an image with its masks."""
+    if not sampling.images:
+        return 0
     return round((_IMAGE_BYTES + _MASK_BYTES * sampling.masks) * (sampling.size / 768) ** 2)
 
 
-def _sampling(every_frame: bool, move_mm: float | None, size: int, masks: bool) -> Sampling:
+def _sampling(every_frame: bool, move_mm: float | None, size: int, masks: bool, images: bool) -> Sampling:
     if isinstance(size, bool) or not isinstance(size, int) or size < 32:
         raise ValueError(f"size: expected a whole number, at least 32, got {size!r}")
     if move_mm is not None and not 0 < move_mm < math.inf:
         raise ValueError(f"move_mm: expected a positive number, got {move_mm}")
     if every_frame and move_mm is not None:
         raise ValueError("every_frame does not go with move_mm")
-    return Sampling(0.0 if every_frame else 200.0 if move_mm is None else float(move_mm), size, masks)
+    return Sampling(0.0 if every_frame else 200.0 if move_mm is None else float(move_mm), size, masks, images)
 
 
 def _among(option: str, words: Sequence[str] | None, known: Mapping[str, object]) -> list:

@@ -39,7 +39,7 @@ CAMERA = 0
 def prepare_test_video(
     subject: int,
     annotations: Member,
-    images: Mapping[int, Member],
+    images: Mapping[int, Member] | None,
     directory: Path,
     size: int,
     *,
@@ -50,7 +50,7 @@ def prepare_test_video(
     The benchmark scores valid frames, all of them: none is left out for lack of movement.
 
     Args:
-        images: by 0-based frame. Work is counted in them.
+        images: by 0-based frame; None for none. Work is counted in them.
         size: height of the stored images; those that have it are copied as they are.
 
     Raises:
@@ -61,12 +61,13 @@ def prepare_test_video(
         labels = read_test_annotations(path)
         valid = np.flatnonzero(labels.valid_frame)
         metadata, calibration = _checked(labels, valid, TEST_SIZES[subject], path)
-    if absent := [f for f in valid.tolist() if f not in images]:
+    wanted = valid.tolist() if images is not None else []
+    if absent := [f for f in wanted if f not in images]:
         raise ValueError(
             f"{annotations}: expected images of all {len(valid)} valid frames, "
             f"got {len(valid) - len(absent)}; img_{absent[0] + 1:06d}.jpg is missing"
         )
-    for frame in valid.tolist():
+    for frame in wanted:
         path = image_path(directory, CAMERA, frame)
         if not path.is_file():
             _write_image(images[frame], path, size, calibration)
@@ -74,7 +75,7 @@ def prepare_test_video(
     write_calibration(directory / CALIBRATION, {CAMERA: calibration})
     copy_member(annotations, directory / ANNOTATIONS)
     write_metadata(directory / METADATA, metadata)
-    return {"images": len(valid)}
+    return {"images" if images is not None else "poses": len(valid)}
 
 
 def _checked(

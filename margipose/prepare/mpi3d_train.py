@@ -68,11 +68,13 @@ class Sampling:
         min_move_mm: how far some joint must have moved since the last kept frame.
         size: height of the stored images in pixels.
         masks: whether masks are stored, too.
+        images: whether images are.
     """
 
     min_move_mm: float = 200.0
     size: int = 768
     masks: bool = True
+    images: bool = True
 
 
 def prepare_labels(
@@ -132,7 +134,7 @@ def _common_scale(own: NDArray[np.floating], univ: NDArray[np.floating]) -> floa
 
 
 def prepare_camera(
-    video: Member,
+    video: Member | None,
     mask_video: Member | None,
     directory: Path,
     camera: int,
@@ -143,6 +145,13 @@ def prepare_camera(
     """Write the images and masks of one camera's interesting frames, then add it to `metadata.h5`.
 
     Images that are there already are kept. Work is counted in frames of the video, and of the mask video.
+
+    Args:
+        video: None for no images.
+        mask_video: None for no masks.
+
+    Returns:
+        Numbers of images (poses, if there are none), and of what was left out.
 
     Raises:
         ValueError: naming the file, if labels or calibration lack the camera, or a video is damaged.
@@ -161,6 +170,10 @@ def prepare_camera(
     selected = interesting_frame_indices(
         univ, px, (calibration.width, calibration.height), sampling.min_move_mm
     ).tolist()
+
+    if video is None:
+        _add_camera(directory, camera, selected)
+        return {"poses": len(selected)}
 
     def image(frame: int) -> Path:
         return image_path(directory, camera, frame)

@@ -146,6 +146,20 @@ def test_labels_of_a_camera_stay_even_if_an_image_is_lost_for_good(nearly_done, 
     assert_same(dest / "S1", prepared / "S1")
 
 
+def test_images_that_were_lost_are_made_again(tree, prepared, tmp_path):
+    dest = shutil.copytree(prepared, tmp_path / "d")
+    lost = dest / f"S1/Directions-1/imageSequence/{CAMERAS[2]}"
+    (lost / "img_000005.jpg").unlink()
+    shutil.rmtree(dest / f"S11/Phoning-2/imageSequence/{CAMERAS[0]}")
+    plan = h36m.plan(tree, dest)
+    assert [job.name for job in plan.jobs] == ["S1/Directions-1", "S11/Phoning-2"]
+    kept = (lost / "img_000003.jpg").stat().st_mtime_ns
+    assert not prepare(tree, dest).failed
+    assert_same(dest, prepared)
+    assert (lost / "img_000003.jpg").stat().st_mtime_ns == kept
+    assert h36m.plan(tree, dest).jobs == []
+
+
 def test_complete_images_need_no_video(tree, prepared, tmp_path):
     """As a run leaves them that is killed before it writes the labels."""
     src, dest = tmp_path / "src", tmp_path / "d"

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from margipose import jobs
 from margipose.data import PoseDataset, load_records
 from margipose.data.h36m_sequences import BASE_NAMES, BROKEN_VIDEOS, CAMERAS
-from margipose.prepare import h36m
+from margipose.prepare import h36m, settings_of
 from margipose.prepare.h36m_poses import Sampling, fit_intrinsics
 from margipose.spec import InputSpec
 from tests.prepare.h36m.raw import (
@@ -260,6 +260,46 @@ def test_samplings(tree, tmp_path):
     assert frames("S11", move_mm=100) == [1, 65, 129]
     assert frames("S1", move_mm=100, stride=50)[:2] == [1, 5]
     assert frames("S11", move_mm=100, stride=50) == [1, 51, 101]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_labels_alone_need_no_videos(tree, prepared, tmp_path, two_sequences, packed):
+    src, dest = tmp_path / "src", tmp_path / "d"
+    if packed:
+        src.mkdir()
+        pack(tree, src)
+        for path in src.glob("Videos_*"):
+            path.unlink()
+    else:
+        shutil.copytree(tree, src, ignore=shutil.ignore_patterns("Videos"))
+    assert dict(h36m.plan(src, dest).missing)["S1"].startswith("expected Videos_S1.tgz")
+    plan = h36m.plan(src, dest, labels_only=True)
+    assert {note.name for note in plan.missing} <= {f"S{s}" for s in (5, 6, 7, 8, 9)}
+    needed, with_images = (sum(job.out_bytes for job in p.jobs) for p in (plan, h36m.plan(tree, dest)))
+    assert needed < with_images / 5
+    report = prepare(src, dest, labels_only=True)
+    assert not report.failed
+    # 40 poses, of which every second is kept; the video ends three frames earlier. 135, of which three are.
+    assert sum(counts["poses"] for counts in report.done.values()) == 4 * (20 + 3)
+    assert not list(dest.rglob("*.jpg"))
+    for split in ("trainval", "test"):
+        for universal in (False, True):
+            got = load_records("h36m", dest, split, universal=universal)
+            whole = load_records("h36m", prepared, split, universal=universal)
+            same = np.isin(got.ids["frame"], whole.ids["frame"])
+            assert same.sum() == len(whole)
+            assert (got.ids["camera"][same] == whole.ids["camera"]).all()
+            rows = torch.from_numpy(np.flatnonzero(same))
+            assert torch.equal(got.joints_cam_mm[rows], whole.joints_cam_mm[:])
+            np.testing.assert_allclose(got.intrinsics[rows], whole.intrinsics[:], rtol=1e-6)
+    again = h36m.plan(src, dest, labels_only=True)
+    assert again.jobs == []
+    assert again.kept == ["S1/Directions-1", "S11/Phoning-2"]
+
+
+def test_what_was_begun_before_an_option_existed_is_gone_on_with():
+    assert "labels_only" not in settings_of("h36m", {})
+    assert settings_of("h36m", {"labels_only": True})["labels_only"] is True
 
 
 @pytest.mark.parametrize(

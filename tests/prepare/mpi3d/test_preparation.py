@@ -254,6 +254,46 @@ def test_options_are_checked(download, tmp_path):
     assert get_preparer("mpi3d") is mpi3d
 
 
+def test_labels_alone_need_no_videos(download, prepared, somebody, tmp_path):
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(download, src, ignore=shutil.ignore_patterns("imageSequence", "FGmasks"))
+    report = prepare(src, out, labels_only=True)
+    assert report.failed == []
+    counts = load_records("mpi3d", prepared, "test").ids["subject"]
+    assert report.done["TS1"] == {"poses": (counts == 1).sum()}
+    assert not list(out.rglob("*.jpg")) + list(out.rglob("*.png"))
+    for row, camera in ((0, 0), (1, 2)):
+        # What a flash spoils is among them: only images show that.
+        frames = plain_interesting_frames(somebody.univ[row], somebody.px[row])
+        assert indices(out)[camera] == frames
+    for split in ("train", "val", "test"):
+        got, whole = (load_records("mpi3d", root, split) for root in (out, prepared))
+        rows = [i for i in range(len(got)) if split != "train" or int(got.ids["frame"][i]) not in FLASHES]
+        got = got.select(rows)
+        for key in whole.ids:
+            assert (got.ids[key] == whole.ids[key]).all()
+        assert (got.joints_cam_mm[:] == whole.joints_cam_mm[:]).all()
+        assert (got.intrinsics[:] == whole.intrinsics[:]).all()
+    plan = mpi3d.plan(src, out, cameras=("0", "2"), labels_only=True)
+    assert plan.jobs == []
+    assert "TS1" in plan.kept
+    assert "S1/Seq1 camera 0" in plan.kept
+    needed = sum(j.out_bytes for j in mpi3d.plan(src, tmp_path / "none", labels_only=True).jobs)
+    assert needed < sum(j.out_bytes for j in mpi3d.plan(download, tmp_path / "none").jobs)
+
+
+def test_files_that_were_lost_are_made_again(download, prepared, tmp_path):
+    out = shutil.copytree(prepared, tmp_path / "out")
+    (image,) = (out / "train/S1/Seq1/imageSequence/video_0").glob("img_000001.jpg")
+    image.unlink()
+    shutil.rmtree(out / "val/S4/Seq1/up_body_mask/video_2")
+    next((out / "test/S5/Seq1/imageSequence/video_0").iterdir()).unlink()
+    report = prepare(download, out)
+    assert sorted(report.done) == ["S1/Seq1 camera 0", "S4/Seq1 camera 2", "TS5"]
+    assert contents(out) == contents(prepared)
+    assert prepare(download, out).done == {}
+
+
 def test_the_broken_video_is_skipped_and_cameras_can_follow_later(tmp_path, download, prepared):
     src = tmp_path / "src"
     raw.write_train(src / "S6/Seq2", raw.person(2, (0, 2), SEQUENCES[6, 2].num_frames))
