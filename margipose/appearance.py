@@ -10,11 +10,13 @@ al., IROS 2017).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from margipose.spec import check_probabilities
 
 __all__ = [
     "AS_IT_IS",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 Rgb = NDArray[np.uint8]
+
+_CHANGES = ("filter", "tone", "grey", "blur", "shrink", "noise", "compress")
+"""In the order in which they happen."""
 
 _FILTERS = (1, 3, 5)
 """Sizes of random filters, in pixels."""
@@ -72,11 +77,7 @@ class AppearanceRanges:
     compress_quality: tuple[float, float] = (15.0, 80.0)
 
     def __post_init__(self) -> None:
-        for name in _CHANGES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"AppearanceRanges.{name}: expected a probability in 0..1, got {getattr(self, name)}"
-                )
+        check_probabilities(self, _CHANGES)
         for name, (lowest, highest) in _LIMITS.items():
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
@@ -88,7 +89,6 @@ class AppearanceRanges:
             raise ValueError(f"AppearanceRanges.tone_octaves: expected 0..4, got {self.tone_octaves}")
 
 
-_CHANGES = tuple(f.name for f in fields(AppearanceRanges))[:7]
 _LIMITS = {
     "filter_share": (0.0, 1.0),
     "blur_size": (0.0, 1.0),
@@ -163,9 +163,8 @@ def filter_colours(image: Rgb, share: float, rng: np.random.Generator) -> Rgb:
     )
     mean, deviation = float(image.mean()), float(image.std())
     made = (made - made.mean()) * (deviation / max(float(made.std()), 1e-6)) + mean
-    return (
-        cv2.addWeighted(image.astype(np.float32), 1 - share, made, share, 0.5).clip(0, 255).astype(np.uint8)
-    )
+    mixed = cv2.addWeighted(image.astype(np.float32), 1 - share, made, share, 0)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
 def tone(image: Rgb, exponent: float, gains: NDArray[np.floating]) -> Rgb:
@@ -215,7 +214,6 @@ def noise(image: Rgb, level: float, rng: np.random.Generator) -> Rgb:
 
 def compress(image: Rgb, quality: int) -> Rgb:
     """An image as it comes back from a JPEG file of some quality (1..100)."""
-    coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[
-        1
-    ]
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from margipose.spec import check_probabilities
 from margipose.textures import PicturePool, procedural_object, procedural_texture
 
 __all__ = [
@@ -77,11 +78,7 @@ class CompositeRanges:
     paste_size: tuple[float, float] = (0.1, 0.45)
 
     def __post_init__(self) -> None:
-        for name in ("background", "upper_body", "lower_body", "erase", "paste"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"CompositeRanges.{name}: expected a probability in 0..1, got {getattr(self, name)}"
-                )
+        check_probabilities(self, ("background", "upper_body", "lower_body", "erase", "paste"))
         for name in ("erase_count", "erase_size", "paste_count", "paste_size"):
             low, high = getattr(self, name)
             if not 0 < low <= high < float("inf"):

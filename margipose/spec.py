@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-__all__ = ["InputSpec", "closest", "from_mapping", "to_mapping"]
+__all__ = ["InputSpec", "check_probabilities", "closest", "from_mapping", "to_mapping"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,13 @@ class InputSpec:
             )
         if not 0 < self.zoom < float("inf"):
             raise ValueError(f"InputSpec: zoom must be positive, got {self.zoom:g}")
+
+
+def check_probabilities(spec: object, names: Iterable[str]) -> None:
+    """Raise ValueError, naming class and field, unless these fields of a dataclass are in 0..1."""
+    for name in names:
+        if not 0 <= (value := getattr(spec, name)) <= 1:
+            raise ValueError(f"{type(spec).__name__}.{name}: expected a probability in 0..1, got {value}")
 
 
 def closest(word: str, valid: Iterable[str]) -> str:

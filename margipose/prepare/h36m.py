@@ -55,7 +55,7 @@ OPTIONS = (
 _SUBJECTS = tuple(sorted(SPLITS["trainval"] + SPLITS["test"]))
 _FRAMES = 2500
 """About the mean length of the published videos."""
-_IMAGE_BYTES, _POSE_BYTES = 130_000, 32 * 8 * 8
+_IMAGE_BYTES, _POSE_BYTES = 130_000, 32 * 8 * 4
 _ARCHIVE = re.compile(rf"(?:Poses_)?({'|'.join(KINDS)})_S(\d+)\.(?:tgz|tar\.gz)")
 
 

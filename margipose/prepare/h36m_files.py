@@ -86,6 +86,7 @@ class Part(NamedTuple):
         return Raw(kind, self.subject, BASE_NAMES[self.subject, self.action, self.subaction], camera)
 
     def raws(self) -> list[Raw]:
+        """All that it needs, there or not."""
         return [self.raw(kind, camera) for kind in KINDS for camera in self.cameras]
 
 
